@@ -1,0 +1,85 @@
+"""The graph: nodes and the edges between them.
+
+A `Node` is one step of the computation, as a person would write it on a whiteboard. It knows which primitive made
+its value, and for each input a gradient flows to, an edge: the input's node, the rule, and exactly the values that
+rule reads. Nothing here knows an operation or walks the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import ref
+
+if TYPE_CHECKING:
+    from chainrule.core.primitive import Primitive, Rule
+    from chainrule.core.tensor import Tensor
+
+_sequence = count().__next__
+
+#: From a node to one of its inputs: the input's node, the rule, and what the rule reads, in its order.
+Edge: TypeAlias = "tuple[Node, Rule, tuple[Any, ...]]"
+
+
+class Node:
+    """One recorded step.
+
+    Attributes:
+        primitive: the operation (None for a leaf).
+        edges: one per differentiable input; None once the graph was freed.
+        level: the transform the node belongs to (see `state`).
+        shape, dtype: of the value this node made (tuples of them for a primitive with several outputs).
+        params: the static parameters the primitive was called with (axes, shapes, ...).
+        order: creation number; an input's is always smaller, so sorting by it is a topological sort.
+        hooks: functions called with the cotangent that reaches this node.
+        origin: source line that made the node, remembered inside `detect_anomaly`.
+        holds: what keeps the caller's arrays unchanged while this node needs them.
+    """
+
+    __slots__ = ("__weakref__", "dtype", "edges", "holds", "hooks", "level", "order", "origin", "params",
+                 "primitive", "shape")  # fmt: skip
+
+    primitive: Primitive | None
+    edges: Sequence[Edge] | None
+    holds: Any
+    hooks: list[Callable[[Any], Any]] | None
+    origin: str | None
+
+    def __init__(self, primitive: Primitive | None, edges: Any, level: int, shape: Any, dtype: Any, params: Any):
+        self.primitive = primitive
+        self.edges = edges
+        self.level = level
+        self.shape = shape
+        self.dtype = dtype
+        self.params = params
+        self.order = _sequence()
+        self.hooks = None
+        self.origin = None
+
+    def __repr__(self) -> str:
+        name = self.primitive.name if self.primitive else "leaf"
+        return f"<{name} node, shape {self.shape}, {self.dtype}>"
+
+
+class Leaf(Node):
+    """Where a gradient ends: a tensor that requires one and was made by no operation."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Tensor, level: int) -> None:
+        super().__init__(None, (), level, tensor.shape, tensor.dtype, None)
+        self.tensor = ref(tensor)
+
+
+class Tangent:
+    """What a tensor carries in forward mode in place of a node: the derivative along one direction.
+
+    It has no edges: forward mode keeps no graph.
+    """
+
+    __slots__ = ("level", "value")
+
+    def __init__(self, value: Any, level: int) -> None:
+        self.value = value
+        self.level = level

@@ -1,0 +1,574 @@
+"""An operation, declared once: its value, its derivative, how it is written.
+
+A person declares a primitive with one of the constructors at the end of this file and gets from that declaration
+the call that computes and records (`Primitive.__call__`), the rules of reverse mode (`Rule.pull`) and of forward
+mode (`Primitive.push`). A rule is a plain function whose parameter names say what it reads:
+
+    xp              the array namespace to compute in
+    g               the cotangent of the output (rules for vector-Jacobian products)
+    an input's name the value of that input
+    y               the output (or the names of the outputs, where there are several)
+    x_shape         the shape of the input called x, without keeping its value
+    anything else   a static parameter of the call, such as `axis`
+
+Only what a rule names is kept between the passes. No operation is defined here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import state
+from chainrule.core.errors import AnomalyError, GradientError
+from chainrule.core.hold import hold
+from chainrule.core.namespace import (
+    PYTHON_SCALARS,
+    fast_numpy,
+    is_array,
+    namespace_of,
+    namespaces,
+    tensor_namespace,
+)
+from chainrule.core.node import Node, Tangent
+from chainrule.core.tensor import Tensor, _raw
+
+_floor = state.recording_floor.get
+_anomaly = state.anomaly_detection.get
+
+#: dtypes that gradients exist for; others are looked at once, by `_is_differentiable`.
+_differentiable: dict[Any, bool] = {np.dtype(code): True for code in "efd"}
+
+
+def _is_differentiable(primitive: Primitive, dtype: Any) -> bool:
+    known = _differentiable.get(dtype)
+    if known is None:
+        text = str(dtype)
+        if "complex" in text:
+            raise TypeError(
+                f"{primitive.name}: the result is complex ({dtype}); chainrule differentiates real functions only. "
+                "Split it into real and imaginary parts."
+            )
+        known = _differentiable[dtype] = "float" in text or text == "torch.half"
+    return known
+
+
+class Rule:
+    """The derivative of one primitive with respect to one input, and what it reads.
+
+    `pull(xp, g, *kept)` is the vector-Jacobian product; for elementwise operations `local(xp, *kept)` is the
+    local derivative, from which both directions follow.
+    """
+
+    __slots__ = ("function", "index", "keep", "local", "pull", "reads", "sources")
+
+    def __init__(self, function: Callable, index: int, primitive: Primitive) -> None:
+        names = list(inspect.signature(function).parameters)
+        takes_xp = "xp" in names
+        self.function = function
+        self.index = index
+        self.reads = tuple(name for name in names if name not in ("xp", "g", "k"))
+        self.keep, self.sources = _keeper(self.reads, primitive)
+        applied = function if takes_xp else lambda xp, *rest: function(*rest)
+        self.local = None
+        if primitive.gate:
+            self.local = applied
+            self.pull = lambda xp, g, *kept: g * xp.astype(applied(xp, *kept), g.dtype)
+        elif primitive.elementwise:
+            self.local = applied
+            if takes_xp:
+                self.pull = lambda xp, g, *kept: g * function(xp, *kept)
+            else:
+                self.pull = lambda xp, g, *kept: g * function(*kept)
+        elif "k" in names:  # one rule for each of any number of inputs
+            self.pull = (lambda xp, g, *kept: function(xp, g, index, *kept)) if takes_xp else (
+                lambda xp, g, *kept: function(g, index, *kept))
+        else:
+            self.pull = applied
+
+
+def _keeper(reads: Sequence[str], primitive: Primitive) -> tuple[Callable, tuple[int | None, ...]]:
+    """How to take what a rule reads out of (inputs..., outputs...) and the static parameters.
+
+    Also returns, for each thing read, its place in that row (None for shapes and parameters): a recorded backward
+    pass needs to know where a kept value came from.
+    """
+    row = primitive.row
+    start = len(row) if primitive.variadic else 0  # outputs of a variadic primitive are counted from the end
+    sources = tuple(row.index(name) - start if name in row else None for name in reads)
+    if all(source is not None for source in sources):
+        if len(sources) > 1:
+            return _second_argument_ignored(itemgetter(*sources)), sources  # type: ignore[arg-type]
+        if len(sources) == 1:
+            (only,) = sources
+            return (lambda values, params: (values[only],)), sources  # type: ignore[index]
+        return (lambda values, params: ()), sources
+
+    def parameter(name: str) -> Callable:
+        if name.endswith("_shape") and name[:-6] in row:
+            place = row.index(name[:-6]) - start
+            return lambda values, params: np.shape(values[place])
+        if name == "shapes":  # of every input, where there may be any number
+            return lambda values, params: tuple(np.shape(value) for value in values[:-1])
+        return lambda values, params: params[name]
+
+    def value(place: int) -> Callable:
+        return lambda values, params: values[place]
+
+    getters = [
+        parameter(name) if place is None else value(place) for name, place in zip(reads, sources, strict=True)
+    ]
+    return (lambda values, params: tuple([get(values, params) for get in getters])), sources
+
+
+def _second_argument_ignored(function: Callable) -> Callable:
+    return lambda values, params: function(values)
+
+
+class Primitive:
+    """One operation of the product. See the module's docstring for how rules are written.
+
+    Args:
+        name: as in the array API or PyTorch.
+        value: `value(xp, *inputs, **params)`, plain array code.
+        rules: one function per input (None: no derivative with respect to it), or one for all.
+        elementwise: rules are local derivatives; otherwise they are vector-Jacobian products.
+        gate: the local derivatives are conditions, 1 where they hold and 0 elsewhere.
+        linear: "each" if the value is linear in each input separately, "joint" if in all of them together.
+        push: `push(xp, primals, tangents, y, **params)`, a Jacobian-vector product, where it does not follow
+            from the rest.
+        outputs: names of the outputs where there are several.
+        residuals: names of further outputs that rules read (the statistics of a normalisation, say). The caller
+            gets them as constants. Where the rule is itself differentiated, its `g` is a row: the cotangent of
+            `y` and of each residual, None for those that have none.
+        text, latex: how the value is written, as `string.Template`s: `$x` stands for the input called x.
+        local: how each local derivative is written, a (text, LaTeX) pair per input; `$y` stands for the output.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        value: Callable,
+        rules: Sequence[Callable | None] | Callable | None,
+        *,
+        elementwise: bool = False,
+        gate: bool = False,
+        linear: str | None = None,
+        push: Callable | None = None,
+        outputs: Sequence[str] = (),
+        residuals: Sequence[str] = (),
+        text: str | None = None,
+        latex: str | None = None,
+        local: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.name = name
+        self.value = value
+        self.elementwise = elementwise
+        self.gate = gate
+        self.linear = linear
+        self.jvp = push
+        self.outputs = ("y", *residuals) if residuals else tuple(outputs)
+        self.has_residuals = bool(residuals)
+        parameters = list(inspect.signature(value).parameters.values())[1:]
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self.inputs = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+        self.row = self.inputs + (self.outputs or ("y",))
+        arguments = ", ".join(f"${i}" for i in self.inputs)
+        self.text = text or f"{name}({arguments})"
+        self.latex = latex or rf"\operatorname{{{name.replace('_', ' ')}}}({arguments})"
+        self.local = tuple(local)
+        self.__name__ = self.__qualname__ = name
+        self.__doc__ = value.__doc__
+        self._any_rule = rules if callable(rules) else None
+        self.rules: list[Rule | None] = []
+        if self._any_rule is None and rules is not None:
+            self.rules = [
+                None if function is None else Rule(function, index, self)
+                for index, function in enumerate(rules)  # type: ignore[arg-type]
+            ]
+        self.differentiable = rules is not None
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def rule(self, index: int) -> Rule:
+        """The rule for input number `index`."""
+        if self._any_rule is not None:
+            while len(self.rules) <= index:
+                self.rules.append(Rule(self._any_rule, len(self.rules), self))
+        rule = self.rules[index] if index < len(self.rules) else None
+        if rule is None:
+            which = self.inputs[index] if index < len(self.inputs) else str(index)
+            raise GradientError(
+                f"{self.name}: there is no derivative with respect to {which!r}. Pass it as a plain array or "
+                "detach() it if its gradient is not wanted."
+            )
+        return rule
+
+    # Computing and recording -------------------------------------------------------------------------------------
+
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
+        """The value on `inputs`, recorded if one of them is."""
+        values = []
+        nodes: list[Any] = []
+        level = -1
+        xp = None
+        for x in inputs:
+            if isinstance(x, Tensor):
+                node = x._node
+                x = x._value
+                if node is not None:
+                    if level == -1:
+                        level = node.level
+                    elif node.level != level:
+                        return self._nested(inputs, params)
+            else:
+                node = None
+            if xp is None:
+                xp = namespaces.get(type(x))
+            values.append(x)
+            nodes.append(node)
+        if xp is not fast_numpy or level > 0:
+            return self._nested(inputs, params)
+        y = self.value(xp, *values, **params)
+        if level == -1 or _floor() > 0 or not self.differentiable:
+            return self._constant(y)
+        return self._record(inputs, values, nodes, y, params, 0)
+
+    def _constant(self, y: Any) -> Any:
+        if _anomaly():
+            self._check_finite(y)
+        if self.outputs:
+            return tuple(Tensor(part) for part in y)
+        return Tensor(y)
+
+    def _record(self, inputs: Any, values: list, nodes: list, y: Any, params: Any, level: int) -> Any:
+        first = y
+        shape: Any
+        dtype: Any
+        if self.outputs:
+            row = (*values, *y)
+            first = y[0]
+            shape, dtype = tuple([part.shape for part in y]), tuple([part.dtype for part in y])
+        else:
+            row = (*values, y)
+            shape, dtype = y.shape, y.dtype
+        if not _differentiable.get(first.dtype) and not _is_differentiable(self, first.dtype):
+            return self._constant(y)
+        if self.has_residuals:
+            shape, dtype = first.shape, first.dtype
+        edges = []
+        rules = self.rules
+        for index, node in enumerate(nodes):
+            if node is not None:
+                rule = rules[index] if index < len(rules) else None
+                if rule is None:
+                    rule = self.rule(index)
+                edges.append((node, rule, rule.keep(row, params)))
+        node = Node(self, edges, level, shape, dtype, params)
+        if len(edges) < len(inputs):
+            self._protect(inputs, node)
+        if _anomaly():
+            node.origin = source_line()
+            self._check_finite(y, node.origin)
+        if self.has_residuals:
+            return (Tensor(first, node), *[Tensor(_raw(part)) for part in y[1:]])
+        if self.outputs:
+            return tuple(output_of(node, index, part) for index, part in enumerate(y))
+        return Tensor(y, node)
+
+    def _protect(self, inputs: Any, node: Node) -> None:
+        """Hold the caller's own arrays that a rule of `node` reads."""
+        for x in inputs:
+            if isinstance(x, Tensor) or type(x) in PYTHON_SCALARS:
+                continue
+            if any(kept is x for _, _, kept_row in node.edges for kept in kept_row):  # type: ignore[union-attr]
+                held = hold(x)
+                if held is not None:
+                    if not hasattr(node, "holds"):
+                        node.holds = []
+                    node.holds.append(held)
+
+    def on(self, xp: Any, *inputs: Any, **params: Any) -> Any:
+        """The value inside a rule: recorded where the rule runs on tensors, plain arrays otherwise."""
+        if xp is tensor_namespace:
+            return self(*inputs, **params)
+        return self.value(xp, *inputs, **params)
+
+    # Nested transforms -------------------------------------------------------------------------------------------
+
+    def _nested(self, inputs: Any, params: Any) -> Any:
+        """As `__call__`, where transforms are nested or the inputs are not all arrays of the fast path."""
+        inputs = [self._operand(x, inputs) for x in inputs]
+        if all(type(x) in PYTHON_SCALARS for x in inputs):
+            inputs = [np.asarray(x)[()] for x in inputs]
+        floor = _floor()
+        levels = [x._node.level for x in inputs if isinstance(x, Tensor) and x._node is not None]
+        level = max(levels, default=-1)
+        if level < floor or not self.differentiable:
+            return self._constant(self.value(_raw_namespace(inputs), *map(_raw, inputs), **params))
+        values, nodes = [], []
+        for x in inputs:
+            inside = isinstance(x, Tensor) and x._node is not None and x._node.level == level
+            values.append(_unwrap(x) if inside or not isinstance(x, Tensor) else _constant_or_older(x))
+            nodes.append(x._node if inside else None)
+        y = self.lower(values, params)
+        if level & 1:
+            return self._forward(values, nodes, y, params, level)
+        return self._record(inputs, values, nodes, y, params, level)
+
+    def _operand(self, x: Any, inputs: Any) -> Any:
+        if type(x) in PYTHON_SCALARS:
+            return x
+        array = as_operand(self.name, x)
+        if isinstance(array, (np.ndarray, np.generic)):  # beside arrays of another library it becomes one of them
+            beside = next((namespace_of(_raw(t)) for t in inputs if isinstance(t, Tensor)), fast_numpy)
+            return array if beside is fast_numpy else beside.asarray(array)
+        return array
+
+    def lower(self, values: Sequence[Any], params: Any) -> Any:
+        """The value on `values` of older levels: raw if they all are, recorded there otherwise."""
+        if any(isinstance(value, Tensor) for value in values):
+            opened = self.has_residuals  # residuals of older levels must carry their gradients: spell them out
+            y = self.value(tensor_namespace, *values, **params) if opened else self(*values, **params)
+            if self.outputs:
+                return tuple(_unrecorded(part) for part in y)
+            return _unrecorded(y)
+        return self.value(namespace_of(*values), *values, **params)
+
+    # Forward mode ------------------------------------------------------------------------------------------------
+
+    def _forward(self, values: list, nodes: list, y: Any, params: Any, level: int) -> Any:
+        tangents = [None if node is None else node.value for node in nodes]
+        first = y[0] if self.outputs else y
+        if not _is_differentiable(self, first.dtype):
+            return self._constant(y)
+        t = self.push(values, tangents, y, params)
+        if self.has_residuals:
+            return (Tensor(first, Tangent(t[0], level)), *[Tensor(_raw(part)) for part in y[1:]])
+        if self.outputs:
+            return tuple(Tensor(part, Tangent(dot, level)) for part, dot in zip(y, t, strict=True))
+        return Tensor(y, Tangent(t, level))
+
+    def push(self, values: Sequence[Any], tangents: Sequence[Any], y: Any, params: Any) -> Any:
+        """Jacobian-vector product: the tangent of the output, for `tangents` of the inputs (None for zero)."""
+        nested = any(isinstance(value, Tensor) for value in (*values, *tangents))
+        xp = tensor_namespace if nested else namespace_of(*values, *tangents)
+        if self.jvp is not None:
+            return _plain(self.jvp(xp, values, tangents, y, **params))
+        if self.elementwise:
+            row = (*values, y)
+            terms = []
+            for index, tangent in enumerate(tangents):
+                if tangent is not None:
+                    rule = self.rule(index)
+                    terms.append(rule.pull(xp, tangent, *rule.keep(row, params)))  # the Jacobian is diagonal
+        elif self.linear == "joint":
+            terms = [self.lower(self._zeroed(xp, values, tangents), params)]
+        elif self.linear == "each":
+            terms = [
+                self.lower([*values[:i], tangent, *values[i + 1 :]], params)
+                for i, tangent in enumerate(tangents)
+                if tangent is not None
+            ]
+        else:
+            return self._push_opened(values, tangents, params)
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        if total.shape != y.shape:
+            total = xp.broadcast_to(total, y.shape)
+        if total.dtype != y.dtype:
+            total = xp.astype(total, y.dtype)
+        return _plain(total)
+
+    def _zeroed(self, xp: Any, values: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+        """The tangents, with zeros for the inputs that have none; inputs without a rule stay as they are."""
+        row = []
+        for index, (value, tangent) in enumerate(zip(values, tangents, strict=True)):
+            if tangent is not None:
+                row.append(tangent)
+            elif self._any_rule is None and self.rules[index] is None:
+                row.append(value)
+            else:
+                row.append(0 if type(value) in PYTHON_SCALARS else xp.zeros_like(value))
+        return row
+
+    def _push_opened(self, values: Sequence[Any], tangents: Sequence[Any], params: Any) -> Any:
+        """Forward mode through the value code itself, which spells the operation in smaller ones."""
+        with state.new_level(forward=True) as level:
+            duals = [
+                value if t is None else Tensor(value, Tangent(t, level))
+                for value, t in zip(values, tangents, strict=True)
+            ]
+            y = self.value(tensor_namespace, *duals, **params)
+        return tuple(tangent_of(part, level) for part in y) if self.outputs else tangent_of(y, level)
+
+    # Anomalies ---------------------------------------------------------------------------------------------------
+
+    def _check_finite(self, y: Any, origin: str | None = None) -> None:
+        for part in y if self.outputs else (y,):
+            if not all_finite(part):
+                raise AnomalyError(
+                    f"{self.name} made a value that is not finite (NaN or infinity), shape {tuple(part.shape)}, "
+                    f"at {origin or source_line()}"
+                )
+
+
+def as_operand(name: str, x: Any) -> Any:
+    """`x` if it is a tensor or an array, else a NumPy array of it (a list, a number, a data frame's column).
+
+    Raises:
+        TypeError: `x` is complex, or not numeric; the message names the operation.
+    """
+    if isinstance(x, Tensor) or is_array(x):
+        return x
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: cannot use {type(x).__name__!r} as an array: {error}") from None
+    if array.dtype.kind not in "biuf":
+        kind = "complex numbers" if array.dtype.kind == "c" else f"values of dtype {array.dtype}"
+        raise TypeError(f"{name}: got {kind}; chainrule works on real arrays of numbers and booleans")
+    return array
+
+
+def all_finite(value: Any) -> bool:
+    """Whether an array (or a tensor's value) of floats has no NaN and no infinity; True for other dtypes."""
+    value = _raw(value)
+    xp = namespace_of(value)
+    if "float" not in str(getattr(value, "dtype", "float")):
+        return True
+    return bool(xp.all(xp.isfinite(value), axis=None))
+
+
+def source_line() -> str:
+    """The innermost line of the call stack that is not chainrule's own: `file:line, in function`."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_internal(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
+
+
+def _is_internal(module: str) -> bool:
+    return module.startswith(("chainrule.", "numpy", "contextlib", "functools"))
+
+
+# Taking values out of tensors --------------------------------------------------------------------------------------
+
+
+def _raw_namespace(inputs: Sequence[Any]) -> Any:
+    return namespace_of(*map(_raw, inputs))
+
+
+def _unwrap(x: Any) -> Any:
+    return x._value if isinstance(x, Tensor) else x
+
+
+def _constant_or_older(x: Tensor) -> Any:
+    return x._value if x._node is None else x
+
+
+def _unrecorded(y: Any) -> Any:
+    """A constant tensor's array; a recorded tensor as it is."""
+    return y._value if isinstance(y, Tensor) and y._node is None else y
+
+
+_plain = _unrecorded
+
+
+def tangent_of(y: Any, level: int) -> Any:
+    """The tangent that `y` carries at `level`; zeros where it carries none."""
+    if isinstance(y, Tensor):
+        if isinstance(y._node, Tangent) and y._node.level == level:
+            return y._node.value
+        y = _raw(y)
+    return namespace_of(y).zeros_like(y)
+
+
+# Primitives with several outputs -----------------------------------------------------------------------------------
+
+
+def output_of(node: Node, index: int, part: Any) -> Tensor:
+    """Output number `index` of a node whose value is a row of arrays."""
+    if not _is_differentiable(node.primitive, part.dtype):  # type: ignore[arg-type]
+        return Tensor(part)
+    edge = (node, select_output.rule(index), ())
+    return Tensor(part, Node(select_output, [edge], node.level, part.shape, part.dtype, {"index": index}))
+
+
+class OutputCotangent:
+    """The cotangent of one output of several; the backward pass gathers them into a row."""
+
+    __slots__ = ("index", "value")
+
+    def __init__(self, index: int, value: Any) -> None:
+        self.index = index
+        self.value = value
+
+
+select_output = Primitive(
+    "output",
+    lambda xp, row, *, index: row[index],
+    lambda xp, g, k: OutputCotangent(k, g),
+    linear="joint",
+    text="output $index of $row",
+    latex=r"$row_{$index}",
+)
+
+
+# Declarations ------------------------------------------------------------------------------------------------------
+
+
+def elementwise(name: str, value: Callable, *derivatives: Callable | None, **written: Any) -> Primitive:
+    """An operation on each element; `derivatives` are local derivatives, one per input."""
+    return Primitive(name, value, derivatives, elementwise=True, **written)
+
+
+def linear(name: str, value: Callable, *transposes: Callable | None, joint: bool = True, **written: Any) -> Primitive:
+    """A linear operation, given by its transpose with respect to each input.
+
+    `joint=False`: linear in each input with the others fixed, such as a product. With a single transpose and a
+    variadic value, the transpose serves every input and takes its number as `k`.
+    """
+    rules = transposes[0] if len(transposes) == 1 and "k" in inspect.signature(transposes[0]).parameters else transposes  # type: ignore[arg-type]
+    return Primitive(name, value, rules, linear="joint" if joint else "each", **written)
+
+
+def composed(name: str, value: Callable, *products: Callable | None, **written: Any) -> Primitive:
+    """An operation spelled in smaller ones, with its own vector-Jacobian product for each input.
+
+    Forward mode follows by opening it: its value code runs on tensors.
+    """
+    return Primitive(name, value, products, **written)
+
+
+def general(name: str, value: Callable, *products: Callable | None, push: Callable, **written: Any) -> Primitive:
+    """An operation that cannot be opened (a LAPACK call): products for both modes are given."""
+    return Primitive(name, value, products, push=push, **written)
+
+
+def constant(name: str, value: Callable, **written: Any) -> Primitive:
+    """An operation whose result carries no gradient: comparisons, indices, predicates."""
+    return Primitive(name, value, None, **written)
+
+
+__all__ = [
+    "OutputCotangent",
+    "Primitive",
+    "Rule",
+    "all_finite",
+    "composed",
+    "constant",
+    "elementwise",
+    "fast_numpy",
+    "general",
+    "linear",
+    "source_line",
+    "tangent_of",
+]

@@ -1,0 +1,1 @@
+"""Readings of the recorded graph that give derivatives. They know no operation by name."""

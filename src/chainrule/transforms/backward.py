@@ -1,0 +1,275 @@
+"""Reverse mode: one walk over the recorded graph, newest node first.
+
+`pull_back` is the walk that every reverse-mode reading of the graph uses. It multiplies the cotangent of a node by
+the local derivative of each of its edges and adds up what arrives at the node's inputs; `Tensor.backward` is that
+walk followed by storing what reached the leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from operator import attrgetter
+from typing import Any
+
+from chainrule.core import state
+from chainrule.core.errors import AnomalyError, GradientError
+from chainrule.core.namespace import namespaces, tensor_namespace
+from chainrule.core.node import Leaf, Node, Tangent
+from chainrule.core.primitive import OutputCotangent, all_finite, select_output
+from chainrule.core.tensor import Tensor, _raw
+
+_newest_first = attrgetter("order")
+
+
+def pull_back(
+    roots: Sequence[tuple[Node, Any]], *, retain_graph: bool = False, create_graph: bool = False
+) -> dict[Node, Any]:
+    """Vector-Jacobian products of everything below `roots`, summed over paths.
+
+    Args:
+        roots: pairs of a node and the cotangent of its value.
+        retain_graph: keep what the rules read, so that the graph can be walked again.
+        create_graph: record the walk itself on the same tape, for derivatives of derivatives; cotangents are
+            tensors then.
+
+    Returns:
+        The cotangent of every leaf that was reached.
+
+    Raises:
+        GradientError: the graph was freed by an earlier walk.
+        AnomalyError: a cotangent is not finite, inside `detect_anomaly`.
+    """
+    cotangents: dict[Node, Any] = {}
+    for node, cotangent in roots:
+        _add(cotangents, node, cotangent)
+    anomaly = state.anomaly_detection.get()
+    for node in _reachable(cotangents):
+        edges = node.edges
+        if not edges:
+            continue  # a leaf
+        g = cotangents.pop(node, None)
+        if g is None:
+            continue
+        if node.hooks is not None:
+            g = _run_hooks(node, g)
+        known = g
+        if type(g) is list:
+            known = next(part for part in g if part is not None)
+            if not node.primitive.has_residuals:  # type: ignore[union-attr]
+                g = _fill_row(node, g, known)
+        xp = tensor_namespace if create_graph else namespaces.get(type(known), tensor_namespace)
+        for parent, rule, kept in edges:
+            if create_graph:
+                kept = _recorded(node, rule, kept)
+            contribution = rule.pull(xp, g, *kept)
+            if type(contribution) is OutputCotangent:
+                _add_to_row(cotangents, parent, contribution)
+                continue
+            if contribution.shape != parent.shape:
+                contribution = _sum_to_shape(xp, contribution, parent.shape)
+            if contribution.dtype != parent.dtype:
+                contribution = xp.astype(contribution, parent.dtype)
+            if anomaly:
+                _check_finite(node, parent, contribution)
+            previous = cotangents.get(parent)
+            if previous is None:
+                cotangents[parent] = contribution
+            elif type(previous) is list:
+                _add_to_row(cotangents, parent, OutputCotangent(0, contribution))
+            else:
+                cotangents[parent] = previous + contribution
+        if not retain_graph:
+            node.edges = None
+            node.holds = None
+    return {leaf: _run_hooks(leaf, g) if leaf.hooks else g for leaf, g in cotangents.items()}
+
+
+def _reachable(roots: Any) -> list[Node]:
+    """Every node that `roots` were made from, newest first; an input is always older than its result."""
+    seen = set(roots)
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        edges = node.edges
+        if edges is None:
+            raise GradientError(
+                f"the graph below this {node.primitive.name} (shape {node.shape}) was already walked and freed. "
+                "Pass retain_graph=True to the first backward() to walk it twice, or compute the value again"
+            )
+        for edge in edges:
+            parent = edge[0]
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=_newest_first, reverse=True)
+
+
+def _add(cotangents: dict[Node, Any], node: Node, cotangent: Any) -> None:
+    previous = cotangents.get(node)
+    cotangents[node] = cotangent if previous is None else previous + cotangent
+
+
+def _sum_to_shape(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
+    """The transpose of broadcasting: sum `g` over the axes along which `shape` was stretched."""
+    extra = len(g.shape) - len(shape)
+    if extra < 0:  # a rule that needs no more than a scalar: every element has the same cotangent
+        return xp.broadcast_to(g, shape)
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, length in enumerate(shape) if length == 1 and g.shape[extra + i] != 1
+    )
+    if axes:
+        g = xp.sum(g, axis=axes, keepdims=True)
+    if g.shape != shape:
+        target = shape if extra else None
+        g = xp.reshape(g, shape) if target is not None and _same_size(g.shape, shape) else xp.broadcast_to(g, shape)
+    return g
+
+
+def _same_size(first: Sequence[int], second: Sequence[int]) -> bool:
+    return [n for n in first if n != 1] == [n for n in second if n != 1]
+
+
+# Several outputs ---------------------------------------------------------------------------------------------------
+
+
+def _add_to_row(cotangents: dict[Node, Any], node: Node, contribution: OutputCotangent) -> None:
+    row = cotangents.get(node)
+    if type(row) is not list:
+        row, first = [None] * len(node.primitive.outputs), row  # type: ignore[union-attr]
+        row[0] = first
+        cotangents[node] = row
+    previous = row[contribution.index]
+    row[contribution.index] = contribution.value if previous is None else previous + contribution.value
+
+
+def _fill_row(node: Node, row: list, known: Any) -> list:
+    """Zeros for the outputs that nothing was computed from."""
+    xp = namespaces[type(_raw(known))]
+    return [
+        xp.zeros(shape, dtype=dtype) if g is None else g
+        for g, shape, dtype in zip(row, node.shape, node.dtype, strict=True)
+    ]
+
+
+# Derivatives of derivatives ----------------------------------------------------------------------------------------
+
+
+def _recorded(node: Node, rule: Any, kept: tuple) -> list:
+    """What a rule reads, as tensors that know where they came from, so that the rule itself is recorded."""
+    if rule.sources is None:
+        return rule.relink(node, kept)
+    return [
+        value if source is None else Tensor(value, _source_node(node, source, value)) for value, source in zip(kept, rule.sources, strict=True)
+    ]
+
+
+def _source_node(node: Node, source: int, value: Any) -> Node | None:
+    primitive = node.primitive
+    place = source
+    inputs = len(primitive.inputs)  # type: ignore[union-attr]
+    if place < inputs:
+        return next((parent for parent, rule, _ in node.edges if rule.index == place), None)  # type: ignore[union-attr]
+    if not primitive.outputs:  # type: ignore[union-attr]
+        return node
+    index = place - inputs
+    if index == 0 and primitive.has_residuals:  # type: ignore[union-attr]
+        return node
+    edge = (node, select_output.rule(index), ())
+    return Node(select_output, [edge], node.level, value.shape, value.dtype, {"index": index})
+
+
+# Hooks and anomalies -----------------------------------------------------------------------------------------------
+
+
+def _run_hooks(node: Node, g: Any) -> Any:
+    for hook in tuple(node.hooks or ()):
+        given = g if isinstance(g, Tensor) else Tensor(g)
+        replaced = hook(given)
+        if replaced is None:
+            continue
+        if replaced.shape != node.shape:
+            raise ValueError(f"a gradient hook returned shape {replaced.shape} for a gradient of shape {node.shape}")
+        g = replaced if isinstance(g, Tensor) else _raw(replaced)
+    return g
+
+
+def _check_finite(node: Node, parent: Node, contribution: Any) -> None:
+    if not all_finite(contribution):
+        raise AnomalyError(
+            f"the gradient of {node.primitive.name} with respect to an input of shape {tuple(parent.shape)} is not "  # type: ignore[union-attr]
+            f"finite (NaN or infinity); the operation was recorded at {node.origin or 'a place outside detect_anomaly'}"
+        )
+
+
+@contextmanager
+def detect_anomaly() -> Iterator[None]:
+    """Raise where the first NaN or infinity is made, forward or backward, naming the operation and source line.
+
+    Values and gradients of every recorded operation are looked at, so it costs time: use it to find a fault.
+
+    Raises:
+        AnomalyError: from the operation, or from `backward()`, that first made the value.
+    """
+    token = state.anomaly_detection.set(True)
+    try:
+        yield
+    finally:
+        state.anomaly_detection.reset(token)
+
+
+# Tensor.backward ---------------------------------------------------------------------------------------------------
+
+
+def backward(
+    self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
+) -> None:
+    """Add to `.grad` of every leaf the gradient of this tensor with respect to it.
+
+    Args:
+        gradient: the cotangent to start from, of this tensor's shape; may be left out for a scalar (then 1).
+        retain_graph: keep the graph for another walk. Default: `create_graph`.
+        create_graph: record the gradients too, so that they can be differentiated.
+
+    Raises:
+        GradientError: nothing was recorded, the graph was freed, or the tensor is not a scalar and no seed given.
+        ValueError: the seed's shape does not fit.
+    """
+    root = self._node
+    if root is None or isinstance(root, Tangent):
+        raise GradientError(
+            "backward() on a tensor that nothing was recorded for: no input required a gradient, it was detached, "
+            "or it was made inside no_grad()"
+        )
+    seed = seed_for(self, gradient)
+    if create_graph:
+        seed = seed if isinstance(seed, Tensor) else Tensor(seed)
+    retain = create_graph if retain_graph is None else retain_graph
+    for leaf, g in pull_back([(root, seed)], retain_graph=retain, create_graph=create_graph).items():
+        tensor = leaf.tensor() if isinstance(leaf, Leaf) else None
+        if tensor is not None:
+            grad = g if isinstance(g, Tensor) else Tensor(g)
+            tensor._grad = grad if tensor.grad is None else tensor._grad + grad
+
+
+def seed_for(output: Tensor, gradient: Any) -> Any:
+    """The cotangent that a walk from `output` starts with: `gradient`, or 1 for a scalar."""
+    value = output._value
+    shape, dtype = value.shape, value.dtype
+    nested = isinstance(value, Tensor)
+    xp = tensor_namespace if nested else namespaces[type(value)]
+    if gradient is None:
+        if shape != ():
+            raise GradientError(
+                f"backward() from a tensor of shape {shape} needs a seed: pass gradient= of that shape, or reduce it "
+                "to a scalar first, for example with .sum() or .mean()"
+            )
+        return xp.ones_like(value)
+    if not isinstance(gradient, Tensor):
+        gradient = namespaces[type(_raw(value))].asarray(gradient, dtype=dtype)
+    if gradient.shape != shape:
+        raise ValueError(f"the seed has shape {gradient.shape}, the tensor {shape}; they must be equal")
+    return gradient if nested or gradient._node is not None else _raw(gradient) if isinstance(gradient, Tensor) else gradient
+
+
+Tensor.backward = backward  # type: ignore[method-assign]
