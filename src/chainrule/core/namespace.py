@@ -75,9 +75,9 @@ def dtype_namespace(dtype: Any) -> Any:
     if dtype is None or isinstance(dtype, (np.dtype, type)):
         return fast_numpy
     for xp in set_of_namespaces():
-        for name in ("float32", "float64", "int64", "bool"):
-            if getattr(xp, name, None) == dtype:
-                return xp
+        names = ("float32", "float64", "int64", "bool") if xp is not fast_numpy else ()
+        if any(getattr(xp, name, None) == dtype for name in names):
+            return xp
     return fast_numpy
 
 

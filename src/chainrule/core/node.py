@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chainrule.core.tensor import Tensor
 
 _sequence = count().__next__
+_allocate = object.__new__
 
 #: From a node to one of its inputs: the input's node, the rule, and what the rule reads, in its order.
 Edge: TypeAlias = "tuple[Node, Rule, tuple[Any, ...]]"
@@ -46,20 +47,25 @@ class Node:
     hooks: list[Callable[[Any], Any]] | None
     origin: str | None
 
-    def __init__(self, primitive: Primitive | None, edges: Any, level: int, shape: Any, dtype: Any, params: Any):
-        self.primitive = primitive
-        self.edges = edges
-        self.level = level
-        self.shape = shape
-        self.dtype = dtype
-        self.params = params
-        self.order = _sequence()
-        self.hooks = None
-        self.origin = None
-
     def __repr__(self) -> str:
         name = self.primitive.name if self.primitive else "leaf"
         return f"<{name} node, shape {self.shape}, {self.dtype}>"
+
+
+def new_node(primitive: Primitive | None, edges: Any, level: int, shape: Any, dtype: Any, params: Any) -> Node:
+    """A node, made without the cost of a constructor: this runs for every recorded operation."""
+    node = _allocate(Node)
+    node.primitive = primitive
+    node.edges = edges
+    node.level = level
+    node.shape = shape
+    node.dtype = dtype
+    node.params = params
+    node.order = _sequence()
+    node.hooks = None
+    node.holds = None
+    node.origin = None
+    return node
 
 
 class Leaf(Node):
@@ -68,7 +74,16 @@ class Leaf(Node):
     __slots__ = ("tensor",)
 
     def __init__(self, tensor: Tensor, level: int) -> None:
-        super().__init__(None, (), level, tensor.shape, tensor.dtype, None)
+        self.primitive = None
+        self.edges = ()
+        self.level = level
+        self.shape = tensor.shape
+        self.dtype = tensor.dtype
+        self.params = None
+        self.order = _sequence()
+        self.hooks = None
+        self.holds = None
+        self.origin = None
         self.tensor = ref(tensor)
 
 

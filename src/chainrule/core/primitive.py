@@ -26,7 +26,7 @@ import numpy as np
 
 from chainrule.core import state
 from chainrule.core.errors import AnomalyError, GradientError
-from chainrule.core.hold import hold
+from chainrule.core.hold import hold, is_holdable
 from chainrule.core.namespace import (
     PYTHON_SCALARS,
     fast_numpy,
@@ -35,27 +35,29 @@ from chainrule.core.namespace import (
     namespaces,
     tensor_namespace,
 )
-from chainrule.core.node import Node, Tangent
+from chainrule.core.node import Node, Tangent, new_node
 from chainrule.core.tensor import Tensor, _raw
 
 _floor = state.recording_floor.get
 _anomaly = state.anomaly_detection.get
 
-#: dtypes that gradients exist for; others are looked at once, by `_is_differentiable`.
-_differentiable: dict[Any, bool] = {np.dtype(code): True for code in "efd"}
+#: What the fast path takes as it is; a list, say, is made an array first.
+_fast_types = PYTHON_SCALARS | {kind for kind, xp in namespaces.items() if xp is fast_numpy}
+
+#: NumPy's dtypes that gradients exist for, by identity: dtypes of some libraries object to being compared.
+_float_dtypes = frozenset(id(np.dtype(code)) for code in "efd")
 
 
 def _is_differentiable(primitive: Primitive, dtype: Any) -> bool:
-    known = _differentiable.get(dtype)
-    if known is None:
-        text = str(dtype)
-        if "complex" in text:
-            raise TypeError(
-                f"{primitive.name}: the result is complex ({dtype}); chainrule differentiates real functions only. "
-                "Split it into real and imaginary parts."
-            )
-        known = _differentiable[dtype] = "float" in text or text == "torch.half"
-    return known
+    if id(dtype) in _float_dtypes:
+        return True
+    text = str(dtype)
+    if "complex" in text:
+        raise TypeError(
+            f"{primitive.name}: the result is complex ({dtype}); chainrule differentiates real functions only. "
+            "Split it into real and imaginary parts."
+        )
+    return "float" in text
 
 
 class Rule:
@@ -112,9 +114,9 @@ def _keeper(reads: Sequence[str], primitive: Primitive) -> tuple[Callable, tuple
     def parameter(name: str) -> Callable:
         if name.endswith("_shape") and name[:-6] in row:
             place = row.index(name[:-6]) - start
-            return lambda values, params: np.shape(values[place])
+            return lambda values, params: _shape_of(values[place])
         if name == "shapes":  # of every input, where there may be any number
-            return lambda values, params: tuple(np.shape(value) for value in values[:-1])
+            return lambda values, params: tuple([_shape_of(value) for value in values[:-1]])
         return lambda values, params: params[name]
 
     def value(place: int) -> Callable:
@@ -124,6 +126,10 @@ def _keeper(reads: Sequence[str], primitive: Primitive) -> tuple[Callable, tuple
         parameter(name) if place is None else value(place) for name, place in zip(reads, sources, strict=True)
     ]
     return (lambda values, params: tuple([get(values, params) for get in getters])), sources
+
+
+def _shape_of(value: Any) -> tuple[int, ...]:
+    return () if type(value) in PYTHON_SCALARS else value.shape
 
 
 def _second_argument_ignored(function: Callable) -> Callable:
@@ -227,10 +233,15 @@ class Primitive:
                         level = node.level
                     elif node.level != level:
                         return self._nested(inputs, params)
-            else:
+            elif type(x) in _fast_types:
                 node = None
-            if xp is None:
-                xp = namespaces.get(type(x))
+            else:
+                return self._nested(inputs, params)
+            own = namespaces.get(type(x))
+            if own is not None:
+                if xp is not None and own is not xp:
+                    return self._nested(inputs, params)
+                xp = own
             values.append(x)
             nodes.append(node)
         if xp is not fast_numpy or level > 0:
@@ -248,51 +259,50 @@ class Primitive:
         return Tensor(y)
 
     def _record(self, inputs: Any, values: list, nodes: list, y: Any, params: Any, level: int) -> Any:
-        first = y
-        shape: Any
-        dtype: Any
         if self.outputs:
-            row = (*values, *y)
             first = y[0]
-            shape, dtype = tuple([part.shape for part in y]), tuple([part.dtype for part in y])
+            values += y
         else:
-            row = (*values, y)
-            shape, dtype = y.shape, y.dtype
-        if not _differentiable.get(first.dtype) and not _is_differentiable(self, first.dtype):
+            first = y
+            values.append(y)
+        dtype = first.dtype
+        if id(dtype) not in _float_dtypes and not _is_differentiable(self, dtype):
             return self._constant(y)
-        if self.has_residuals:
-            shape, dtype = first.shape, first.dtype
         edges = []
         rules = self.rules
-        for index, node in enumerate(nodes):
-            if node is not None:
+        for index, parent in enumerate(nodes):
+            if parent is not None:
                 rule = rules[index] if index < len(rules) else None
                 if rule is None:
                     rule = self.rule(index)
-                edges.append((node, rule, rule.keep(row, params)))
-        node = Node(self, edges, level, shape, dtype, params)
+                edges.append((parent, rule, rule.keep(values, params)))
+        node = new_node(self, edges, level, first.shape, dtype, params)
         if len(edges) < len(inputs):
             self._protect(inputs, node)
         if _anomaly():
             node.origin = source_line()
             self._check_finite(y, node.origin)
+        if not self.outputs:
+            return Tensor(y, node)
         if self.has_residuals:
             return (Tensor(first, node), *[Tensor(_raw(part)) for part in y[1:]])
-        if self.outputs:
-            return tuple(output_of(node, index, part) for index, part in enumerate(y))
-        return Tensor(y, node)
+        node.shape, node.dtype = tuple([part.shape for part in y]), tuple([part.dtype for part in y])
+        return tuple([output_of(node, index, part) for index, part in enumerate(y)])
 
     def _protect(self, inputs: Any, node: Node) -> None:
-        """Hold the caller's own arrays that a rule of `node` reads."""
+        """Keep the caller's own arrays that a rule of `node` reads as they are now."""
+        edges: Any = node.edges
         for x in inputs:
-            if isinstance(x, Tensor) or type(x) in PYTHON_SCALARS:
+            if isinstance(x, (Tensor, np.generic)) or not any([kept is x for edge in edges for kept in edge[2]]):
                 continue
-            if any(kept is x for _, _, kept_row in node.edges for kept in kept_row):  # type: ignore[union-attr]
+            if isinstance(x, np.ndarray) and (x.base is None or is_holdable(x)):
                 held = hold(x)
                 if held is not None:
-                    if not hasattr(node, "holds"):
-                        node.holds = []
-                    node.holds.append(held)
+                    node.holds = held if node.holds is None else (node.holds, held)
+            elif is_array(x):
+                own = namespace_of(x).asarray(x, copy=True)
+                edges = [(p, rule, tuple([own if k is x else k for k in kept])) for p, rule, kept in edges]
+                node.edges = edges
 
     def on(self, xp: Any, *inputs: Any, **params: Any) -> Any:
         """The value inside a rule: recorded where the rule runs on tensors, plain arrays otherwise."""
@@ -499,7 +509,7 @@ def output_of(node: Node, index: int, part: Any) -> Tensor:
     if not _is_differentiable(node.primitive, part.dtype):  # type: ignore[arg-type]
         return Tensor(part)
     edge = (node, select_output.rule(index), ())
-    return Tensor(part, Node(select_output, [edge], node.level, part.shape, part.dtype, {"index": index}))
+    return Tensor(part, new_node(select_output, [edge], node.level, part.shape, part.dtype, {"index": index}))
 
 
 class OutputCotangent:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core.namespace import dtype_namespace, is_array, namespace_of
+from chainrule.core.namespace import PYTHON_SCALARS, dtype_namespace, is_array, namespace_of
 from chainrule.core.primitive import as_operand
 from chainrule.core.tensor import Tensor, _raw
 from chainrule.ops.layout import astype, broadcast_arrays, broadcast_to, reshape
 
-# Like another array ------------------------------------------------------------------------------------------------
+# Like another array -----------------------------------------------------------------------------------------
 
 
 def zeros_like(x: Any, /, dtype: Any = None, *, device: Any = None) -> Tensor:
@@ -42,7 +42,7 @@ def _filled(shape: Any, fill_value: Tensor, dtype: Any) -> Any:
     return broadcast_to(fill_value if dtype is None else astype(fill_value, dtype), shape)
 
 
-# From a shape, of the library that `dtype` belongs to (NumPy by default) -----------------------------------------------
+# From a shape, of the library that `dtype` belongs to (NumPy by default) ------------------------------------
 
 
 def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
@@ -72,7 +72,7 @@ def eye(n: int, m: int | None = None, /, k: int = 0, dtype: Any = None, *, devic
     return Tensor(xp.eye(n, n if m is None else m, k=k, dtype=dtype, device=device))
 
 
-# From a range ------------------------------------------------------------------------------------------------------
+# From a range -----------------------------------------------------------------------------------------------
 
 
 def arange(
@@ -90,7 +90,7 @@ def linspace(
 
     Args:
         start: first value, a number or an array.
-        stop: last value, a number or an array. Where an end is an array, the values run along a new first axis.
+        stop: last value, a number or an array. Where an end is an array, values run along a new first axis.
         num: how many.
         endpoint: whether `stop` is among them.
         dtype: of the result.
@@ -109,7 +109,8 @@ def linspace(
     kind = kind if xp.isdtype(kind, "real floating") else xp.float64
     of_stop = Tensor(xp.asarray(weights.reshape(column), dtype=kind))
     of_start = Tensor(xp.asarray(1 - weights.reshape(column), dtype=kind))
-    values = astype(start, kind) * of_start + astype(stop, kind) * of_stop
+    first, last = (end if type(end) in PYTHON_SCALARS else astype(end, kind) for end in (start, stop))
+    values = first * of_start + last * of_stop
     return values if dtype is None else astype(values, dtype)
 
 
@@ -124,10 +125,15 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Any]:
         raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
     vectors = [as_operand("meshgrid", x) for x in arrays]
     if any(len(x.shape) > 1 for x in vectors):
-        raise ValueError(f"meshgrid: needs vectors, got shapes {', '.join(str(tuple(x.shape)) for x in vectors)}")
+        raise ValueError(
+            f"meshgrid: needs vectors, got shapes {', '.join(str(tuple(x.shape)) for x in vectors)}"
+        )
     places = list(range(len(vectors)))
     if indexing == "xy" and len(places) > 1:
         places[:2] = [1, 0]
     return broadcast_arrays(
-        *(reshape(x, [-1 if i == place else 1 for i in range(len(places))]) for x, place in zip(vectors, places, strict=True))
+        *(
+            reshape(x, [-1 if i == place else 1 for i in range(len(places))])
+            for x, place in zip(vectors, places, strict=True)
+        )
     )

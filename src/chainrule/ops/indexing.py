@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core.namespace import fast_numpy, is_array
+from chainrule.core.namespace import fast_numpy, is_array, tensor_namespace
 from chainrule.core.primitive import as_operand, linear
 from chainrule.core.tensor import Tensor, _raw
 from chainrule.ops.axes import normalize_axis
-from chainrule.ops.elementwise import where
 from chainrule.ops.layout import broadcast_to, reshape
 
 
@@ -48,9 +47,9 @@ scatter_add = linear(
 def _read(xp: Any, x: Any, *, index: Any) -> Any:
     if xp is fast_numpy:
         return x[index] if type(x) is np.ndarray else np.asarray(x)[index]
-    if any(isinstance(i, np.ndarray) for i in index):
-        return _through_numpy(xp, lambda a: a[index], x)
-    return x[index]
+    if any(isinstance(i, np.ndarray) or (isinstance(i, slice) and (i.step or 1) < 0) for i in index):
+        return _through_numpy(xp, lambda a: a[index].copy(), x)
+    return x[index if Ellipsis in index else (*index, ...)]  # the standard wants every axis named
 
 
 getitem_step = linear(
@@ -75,7 +74,9 @@ def _update_value_rule(xp: Any, g: Any, x_shape: tuple[int, ...], index: Any) ->
     writer = np.full(x_shape, -1)  # of assignments to one place, the last stands
     order = np.arange(int(np.prod(g.shape, dtype=int))).reshape(g.shape)
     writer[index] = order
-    return where.on(xp, writer[index] == order, g, 0)
+    last = writer[index] == order
+    plain = xp is fast_numpy or xp is tensor_namespace
+    return xp.where(last if plain else xp.asarray(last), g, 0)
 
 
 update_step = linear(
@@ -153,7 +154,7 @@ def take(x: Any, indices: Any, /, axis: int | None = None) -> Any:
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
     axis = normalize_axis(axis, len(x.shape), "take")
-    array = np.array(_raw(indices))
+    array = np.asarray(_raw(indices))
     if array.size == 0:
         array = array.astype(np.intp)
     if array.dtype.kind not in "iu":
@@ -176,7 +177,7 @@ def _along(indices: np.ndarray, axis: int) -> tuple:
 def take_along_axis(x: Any, indices: Any, /, axis: int = -1) -> Any:
     """Elements of `x` at `indices`, an array of the same number of dimensions, along `axis`."""
     x = as_operand("take_along_axis", x)
-    array = np.array(_raw(indices))
+    array = np.asarray(_raw(indices))
     axis = normalize_axis(axis, len(x.shape), "take_along_axis")
     if array.dtype.kind not in "iu" or array.ndim != len(x.shape):
         raise IndexError(

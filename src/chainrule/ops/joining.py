@@ -6,7 +6,6 @@ Everything here is linear (padding with a constant other than zero aside). Chang
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
@@ -31,8 +30,8 @@ from chainrule.ops.layout import (
 )
 
 
-def _between(axis: int, start: int, stop: int) -> tuple[slice, ...]:
-    return (slice(None),) * axis + (slice(start, stop),)
+def _between(axis: int, start: int, stop: int) -> tuple:
+    return (*(slice(None),) * axis, slice(start, stop), ...)
 
 
 def _extent(shapes: Sequence[tuple[int, ...]], axis: int, k: int) -> tuple[int, int]:
@@ -49,11 +48,11 @@ _concat = linear(
 _stack = linear(
     "stack",
     lambda xp, *arrays, axis: xp.stack(arrays, axis=axis),
-    lambda g, k, axis: g[(slice(None),) * axis + (k,)],
+    lambda g, k, axis: g[(*(slice(None),) * axis, k, ...)],
     text="stack", latex=r"\operatorname{stack}",
 )  # fmt: skip
 
-# Joining -----------------------------------------------------------------------------------------------------------
+# Joining ----------------------------------------------------------------------------------------------------
 
 
 def concat(arrays: Sequence[Any], /, axis: int | None = 0) -> Any:
@@ -113,7 +112,7 @@ def column_stack(arrays: Sequence[Any], /) -> Any:
     return concat([x if len(x.shape) > 1 else matrix_transpose(atleast_2d(x)) for x in operands], axis=1)
 
 
-# Splitting ---------------------------------------------------------------------------------------------------------
+# Splitting --------------------------------------------------------------------------------------------------
 
 
 def _pieces(x: Any, cuts: tuple[int, ...], axis: int) -> tuple:
@@ -183,7 +182,7 @@ def unstack(x: Any, /, axis: int = 0) -> tuple[Any, ...]:
     return tuple(squeeze(piece, axis) for piece in split(x, x.shape[axis], axis))
 
 
-# Repeating ---------------------------------------------------------------------------------------------------------
+# Repeating --------------------------------------------------------------------------------------------------
 
 
 def tile(x: Any, repetitions: Any, /) -> Any:
@@ -196,7 +195,9 @@ def tile(x: Any, repetitions: Any, /) -> Any:
     counts = (1,) * (ndim - len(counts)) + counts
     shape = (1,) * (ndim - len(x.shape)) + tuple(x.shape)
     copies = reshape(x, tuple(length for n in shape for length in (1, n)))
-    copies = broadcast_to(copies, tuple(length for r, n in zip(counts, shape, strict=True) for length in (r, n)))
+    copies = broadcast_to(
+        copies, tuple(length for r, n in zip(counts, shape, strict=True) for length in (r, n))
+    )
     return reshape(copies, tuple(r * n for r, n in zip(counts, shape, strict=True)))
 
 
@@ -216,8 +217,8 @@ def repeat(x: Any, repeats: Any, /, axis: int | None = None) -> Any:
     counts = np.asarray(_raw(repeats))
     if counts.dtype.kind not in "iu" or counts.ndim > 1 or counts.size not in (1, n) or (counts < 0).any():
         raise ValueError(
-            f"repeat: repeats must be a count, or {n} counts (one for each element along axis {axis}), that are not "
-            f"negative; got {counts.dtype} of shape {counts.shape}"
+            f"repeat: repeats must be one count or {n} of them (for the elements along axis {axis}), not negative; "
+            f"got {counts.dtype} of shape {counts.shape}"
         )
     if counts.size != 1:
         return take(x, np.repeat(np.arange(n), counts), axis=axis)
@@ -227,7 +228,7 @@ def repeat(x: Any, repeats: Any, /, axis: int | None = None) -> Any:
     return reshape(copies, (*shape[:axis], n * count, *shape[axis + 1 :]))
 
 
-# Padding -----------------------------------------------------------------------------------------------------------
+# Padding ----------------------------------------------------------------------------------------------------
 
 
 def _padded(xp: Any, x: Any, widths: Any, constants: Any) -> Any:
@@ -259,9 +260,9 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any 
 
     Args:
         x: the array.
-        pad_width: how many: one number for all sides, (before, after) for all axes, one such pair for each axis,
-            or a dictionary from axis to number or pair.
-        mode: "constant" adds `constant_values`; "edge", "reflect", "symmetric" and "wrap" add copies of elements.
+        pad_width: how many: one number for all sides, (before, after) for all axes, one such pair for each
+            axis, or a dictionary from axis to number or pair.
+        mode: "constant" adds `constant_values`; "edge", "reflect", "symmetric" and "wrap" copy elements.
         constant_values: what "constant" adds, in the same forms as `pad_width`.
 
     Raises:
@@ -271,14 +272,18 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any 
     widths = _pad_widths(pad_width, tuple(x.shape))
     if mode == "constant":
         constants = _pairs("constant_values", constant_values, len(widths))
-        return _pad(x, widths=widths, constants=constants) if x.shape else x
+        return _pad(x, widths=widths, constants=constants)
     if mode not in _PAD_MODES:
-        raise ValueError(f"pad: mode {mode!r} is not supported; use 'constant', {', '.join(map(repr, _PAD_MODES))}")
+        raise ValueError(
+            f"pad: mode {mode!r} is not supported; use 'constant', {', '.join(map(repr, _PAD_MODES))}"
+        )
     for axis, pair in enumerate(widths):
         if pair == (0, 0):
             continue
         if x.shape[axis] == 0:
-            raise ValueError(f"pad: mode {mode!r} has nothing to copy along axis {axis} of shape {tuple(x.shape)}")
+            raise ValueError(
+                f"pad: mode {mode!r} has nothing to copy along axis {axis} of shape {tuple(x.shape)}"
+            )
         copied = np.pad(np.arange(x.shape[axis]), pair, mode=mode)  # type: ignore[call-overload]
         x = take(x, copied, axis=axis)
     return x
@@ -303,7 +308,7 @@ def _pairs(name: str, given: Any, ndim: int) -> tuple[tuple[Any, Any], ...]:
     return tuple((before, after) for before, after in pairs.tolist())
 
 
-# Diagonals ---------------------------------------------------------------------------------------------------------
+# Diagonals --------------------------------------------------------------------------------------------------
 
 
 def diag(x: Any, /, k: int = 0) -> Any:

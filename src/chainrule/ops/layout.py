@@ -1,7 +1,7 @@
 """Layout: the same elements in another shape, order, place or dtype.
 
-Everything here is linear: each operation is its value and its transpose. Arrays put together or taken apart are in
-`joining`, arrays made from nothing in `creation`.
+Everything here is linear: each operation is its value and its transpose. Arrays put together or taken apart
+are in `joining`, arrays made from nothing in `creation`.
 """
 
 from __future__ import annotations
@@ -25,25 +25,39 @@ _permute_dims = linear(
     text="transpose($x)", latex=r"{$x}^\top",
 )  # fmt: skip
 _broadcast_to = linear(
-    "broadcast_to", lambda xp, x, *, shape: xp.broadcast_to(x, shape), lambda g: g  # the walk sums to shape
+    "broadcast_to",
+    lambda xp, x, *, shape: xp.broadcast_to(x, shape),
+    lambda g: g,  # the walk sums to shape
 )
 _astype = linear("astype", lambda xp, x, *, dtype: xp.astype(x, dtype), lambda g: g)  # the walk casts back
-_flip = linear("flip", lambda xp, x, *, axis: xp.flip(x, axis=axis), lambda xp, g, axis: xp.flip(g, axis=axis))
+_flip = linear(
+    "flip", lambda xp, x, *, axis: xp.flip(x, axis=axis), lambda xp, g, axis: xp.flip(g, axis=axis)
+)
 _roll = linear(
     "roll",
     lambda xp, x, *, shift, axis: xp.roll(x, shift, axis=axis),
     lambda xp, g, shift, axis: xp.roll(g, tuple(-s for s in shift), axis=axis),
 )
-_tril = linear("tril", lambda xp, x, *, k: xp.tril(x, k=k), lambda xp, g, k: xp.tril(g, k=k))
-_triu = linear("triu", lambda xp, x, *, k: xp.triu(x, k=k), lambda xp, g, k: xp.triu(g, k=k))
+_tril = linear(
+    "tril",
+    lambda xp, x, *, diagonal: xp.tril(x, k=diagonal),
+    lambda xp, g, diagonal: xp.tril(g, k=diagonal),
+)
+_triu = linear(
+    "triu",
+    lambda xp, x, *, diagonal: xp.triu(x, k=diagonal),
+    lambda xp, g, diagonal: xp.triu(g, k=diagonal),
+)
 
-# Shape -------------------------------------------------------------------------------------------------------------
+# Shape ------------------------------------------------------------------------------------------------------
 
 
 def reshape(x: Any, /, shape: Any, order: str = "C") -> Any:
     """The elements of `x` in a new shape; one length may be −1. Only C order is supported."""
     if order not in ("C", "A"):
-        raise ValueError(f"reshape: order {order!r} is not supported, only 'C'; transpose before and after instead")
+        raise ValueError(
+            f"reshape: order {order!r} is not supported, only 'C'; transpose before and after instead"
+        )
     x = as_operand("reshape", x)
     wanted = tuple(index(n) for n in shape) if isinstance(shape, (tuple, list)) else (index(shape),)
     size = math.prod(x.shape)
@@ -54,7 +68,7 @@ def reshape(x: Any, /, shape: Any, order: str = "C") -> Any:
 
 
 def _with_length_found(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
-    """`shape` with its one −1 replaced by the length that makes `size` elements, where there is such a length."""
+    """`shape` with its one −1 replaced by the length that makes `size` elements, where there is one."""
     if shape.count(-1) != 1:
         return shape
     known = -math.prod(shape)
@@ -90,7 +104,7 @@ def squeeze(x: Any, /, axis: Any = None) -> Any:
 
 
 def atleast_1d(*arrays: Any) -> Any:
-    """Arrays of at least one axis: scalars become vectors of one element. One array, or a tuple for several."""
+    """Arrays of at least one axis: scalars become vectors of length 1. One array, or a tuple for several."""
     return _each(arrays, "atleast_1d", lambda shape: shape or (1,))
 
 
@@ -135,7 +149,7 @@ def broadcast_arrays(*arrays: Any) -> list[Any]:
     return [_broadcast_to(x, shape=shape) for x in operands]
 
 
-# Order -------------------------------------------------------------------------------------------------------------
+# Order ------------------------------------------------------------------------------------------------------
 
 
 def permute_dims(x: Any, /, axes: Any) -> Any:
@@ -213,17 +227,17 @@ def rot90(x: Any, /, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return flip(swapaxes(x, first, second), second) if k == 3 else flip(x, ())
 
 
-# Place and dtype ---------------------------------------------------------------------------------------------------
+# Place and dtype --------------------------------------------------------------------------------------------
 
 
 def tril(x: Any, /, k: int = 0) -> Any:
     """The last two axes' lower triangles, up to diagonal `k`; zeros above."""
-    return _tril(_matrices("tril", x), k=index(k))
+    return _tril(_matrices("tril", x), diagonal=index(k))
 
 
 def triu(x: Any, /, k: int = 0) -> Any:
     """The last two axes' upper triangles, from diagonal `k`; zeros below."""
-    return _triu(_matrices("triu", x), k=index(k))
+    return _triu(_matrices("triu", x), diagonal=index(k))
 
 
 def _matrices(name: str, x: Any) -> Any:
@@ -234,5 +248,5 @@ def _matrices(name: str, x: Any) -> Any:
 
 
 def astype(x: Any, dtype: Any, /, copy: bool = True) -> Any:
-    """`x` converted to `dtype`. Between floating types the gradient flows; integers and booleans carry none."""
+    """`x` converted to `dtype`. Between floating types the gradient flows; others carry none."""
     return _astype(x, dtype=dtype)

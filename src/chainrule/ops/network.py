@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from chainrule.core.namespace import fast_numpy
 from chainrule.core.primitive import as_operand, composed, elementwise, linear
 from chainrule.core.tensor import _raw
@@ -187,8 +189,8 @@ def _one_hot(xp: Any, targets: Any, classes: int, dtype: Any) -> Any:
     return xp.astype(xp.expand_dims(targets, axis=-1) == xp.arange(classes), dtype)
 
 
-def _cross_entropy_value(xp: Any, z: Any, targets: Any) -> Any:
-    """One loss per row of logits, and the probabilities, which the rule reads."""
+def _cross_entropy_value(xp: Any, z: Any, targets: Any, *, reduction: str) -> Any:
+    """The loss over rows of logits, and the probabilities, which the rule reads."""
     shifted = z - xp.max(z, axis=-1, keepdims=True)
     e = xp.exp(shifted)
     total = xp.sum(e, axis=-1, keepdims=True)
@@ -196,22 +198,32 @@ def _cross_entropy_value(xp: Any, z: Any, targets: Any) -> Any:
         at_target = shifted[_rows_and(targets)]
     else:
         at_target = xp.sum(shifted * _one_hot(xp, targets, z.shape[-1], z.dtype), axis=-1)
-    return xp.log(total[..., 0]) - at_target, e / total
+    losses = xp.log(total[..., 0]) - at_target
+    if reduction != "none":
+        losses = xp.sum(losses, axis=tuple(range(len(losses.shape))))
+        if reduction == "mean":
+            losses = losses / math.prod(targets.shape)
+    return losses, e / total
 
 
 def _rows_and(targets: Any) -> tuple:
-    return fast_numpy.arange(targets.shape[0]), targets
+    return np.arange(targets.shape[0]), targets
 
 
-def _cross_entropy_rule(xp: Any, g: Any, p: Any, targets: Any) -> Any:
+def _cross_entropy_rule(xp: Any, g: Any, p: Any, targets: Any, reduction: str) -> Any:
     """(p − one-hot)·g, and where p itself is differentiated, the product with its Jacobian too."""
     g, g_p = g if type(g) is list else (g, None)
-    if xp is fast_numpy and len(p.shape) == 2:
-        dz = p.copy()
-        dz[_rows_and(targets)] -= 1
-    else:
-        dz = p - _one_hot(xp, targets, p.shape[-1], p.dtype)
-    total = 0 if g is None else dz * xp.expand_dims(g, axis=-1)
+    total: Any = 0
+    if g is not None:
+        if reduction == "none":
+            g = xp.expand_dims(g, axis=-1)
+        elif reduction == "mean":
+            g = g / math.prod(targets.shape)
+        if xp is fast_numpy and len(p.shape) == 2:
+            total = p * g
+            total[_rows_and(targets)] -= g[:, 0] if reduction == "none" else g
+        else:
+            total = (p - _one_hot(xp, targets, p.shape[-1], p.dtype)) * g
     return total if g_p is None else total + p * (g_p - xp.sum(g_p * p, axis=-1, keepdims=True))
 
 
@@ -223,35 +235,50 @@ cross_entropy_step = composed(
 )  # fmt: skip
 
 
-def cross_entropy_with_logits(logits: Any, targets: Any, /) -> Any:
-    """−ln softmax(logits)[target] for each row.
+def cross_entropy_with_logits(logits: Any, targets: Any, /, reduction: str = "none") -> Any:
+    """−ln softmax(logits)[target] for each row, or the mean or sum over all of them.
 
     Args:
         logits: shape (..., classes).
         targets: class indices, integers of shape (...).
+        reduction: "none", "mean" or "sum".
 
     Returns:
-        Losses of shape (...).
+        Losses of shape (...), or a scalar.
 
     Raises:
         TypeError: targets are not integers.
         ValueError: shapes do not fit, or a target is not a class.
     """
     logits, targets = as_operand("cross_entropy", logits), _raw(as_operand("cross_entropy", targets))
-    classes = logits.shape[-1] if logits.shape else 0
-    if "int" not in str(targets.dtype):
-        raise TypeError(f"cross_entropy: targets must be class indices (integers), got {targets.dtype}")
-    if tuple(targets.shape) != tuple(logits.shape[:-1]) or not logits.shape:
+    check_targets("cross_entropy", logits, targets)
+    return cross_entropy_step(logits, targets, reduction=reduction)[0]
+
+
+def check_targets(name: str, logits: Any, targets: Any) -> None:
+    """That `targets` has one class index for each row of `logits`.
+
+    Raises:
+        TypeError: targets are not integers.
+        ValueError: shapes do not fit, or a target is not a class.
+    """
+    if logits.shape[:-1] != targets.shape or not logits.shape:
         raise ValueError(
-            f"cross_entropy: logits of shape {tuple(logits.shape)} need targets of shape {tuple(logits.shape[:-1])}, "
+            f"{name}: logits of shape {tuple(logits.shape)} need targets of shape {tuple(logits.shape[:-1])}, "
             f"got {tuple(targets.shape)}"
         )
-    if math.prod(targets.shape) and not 0 <= int(targets.min()) <= int(targets.max()) < classes:
-        raise ValueError(
-            f"cross_entropy: targets run from {int(targets.min())} to {int(targets.max())}, "
-            f"but the logits have classes 0 to {classes - 1}"
-        )
-    return cross_entropy_step(logits, targets)[0]
+    classes = logits.shape[-1]
+    if type(targets) is np.ndarray and targets.dtype == np.int64:
+        if not targets.size or targets.view(np.uint64).max() < classes:  # a negative number is a huge unsigned one
+            return
+    elif "int" not in str(targets.dtype):
+        raise TypeError(f"{name}: targets must be class indices (integers), got {targets.dtype}")
+    elif not math.prod(targets.shape) or 0 <= int(targets.min()) <= int(targets.max()) < classes:
+        return
+    raise ValueError(
+        f"{name}: targets run from {int(targets.min())} to {int(targets.max())}, "
+        f"but the logits have classes 0 to {classes - 1}"
+    )
 
 
 # max(z, 0) − z·t + ln(1 + exp(−|z|)); its derivative with respect to z is σ(z) − t

@@ -1,7 +1,7 @@
 """Ordering: sorting, searching, ranking, and what is read off a sorted array.
 
-The derivative of a sort sends each cotangent back to the place its element came from; indices and counts carry none.
-Equal elements keep their order everywhere, so that derivatives are deterministic.
+The derivative of a sort sends each cotangent back to the place its element came from; indices and counts
+carry none. Equal elements keep their order everywhere, so that derivatives are deterministic.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from chainrule.ops.elementwise import isnan, where
 from chainrule.ops.indexing import getitem, take, take_along_axis
 from chainrule.ops.layout import astype, moveaxis, permute_dims, reshape
 
-# Sorting -----------------------------------------------------------------------------------------------------------
+# Sorting ----------------------------------------------------------------------------------------------------
 
 
 def _order(xp: Any, x: Any, axis: int, descending: bool) -> Any:
@@ -82,7 +82,7 @@ def topk(x: Any, k: int, /, axis: int = -1, largest: bool = True) -> tuple[Any, 
     return take_along_axis(x, indices, axis=axis), indices
 
 
-# Searching ---------------------------------------------------------------------------------------------------------
+# Searching --------------------------------------------------------------------------------------------------
 
 _argmax = constant("argmax", lambda xp, x, *, axis, keepdims: xp.argmax(x, axis=axis, keepdims=keepdims))
 _argmin = constant("argmin", lambda xp, x, *, axis, keepdims: xp.argmin(x, axis=axis, keepdims=keepdims))
@@ -140,11 +140,11 @@ def searchsorted(x1: Any, x2: Any, /, side: str = "left", sorter: Any = None) ->
     return _searchsorted(x1, x2, side=side)
 
 
-# Distinct values ---------------------------------------------------------------------------------------------------
+# Distinct values --------------------------------------------------------------------------------------------
 
 
 class UniqueAll(NamedTuple):
-    """Distinct values in order, where each is first found, where it is in `values` for each element, how often."""
+    """Distinct values in order, where each is first found, the place in them of each element, how often."""
 
     values: Any
     indices: Any
@@ -167,7 +167,7 @@ class UniqueInverse(NamedTuple):
 
 
 def _unique_value(xp: Any, x: Any) -> tuple[Any, ...]:
-    """Spelled out, for not every library has all four parts. Every NaN is distinct, as the standard has it."""
+    """Spelled out, as not every library has all four parts. Every NaN is distinct, as in the standard."""
     flat = xp.reshape(x, (-1,))
     order = xp.argsort(flat, stable=True)
     ranked = xp.take(flat, order)
@@ -188,7 +188,7 @@ _unique = constant("unique", _unique_value, outputs=UniqueAll._fields)
 
 
 def unique_all(x: Any, /) -> UniqueAll:
-    """The distinct values of `x` in order, first indices, inverse indices and counts. They carry no gradient."""
+    """The distinct values of `x` in order, first indices, inverse indices and counts: no gradient."""
     return UniqueAll(*_unique(as_operand("unique_all", x)))
 
 
@@ -219,7 +219,7 @@ def unique(
     return (values, *chosen) if chosen else values
 
 
-# Quantiles ---------------------------------------------------------------------------------------------------------
+# Quantiles --------------------------------------------------------------------------------------------------
 
 
 def quantile(x: Any, q: Any, /, axis: Any = None, keepdims: bool = False) -> Any:

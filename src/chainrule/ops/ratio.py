@@ -1,10 +1,10 @@
-"""Division whose 0/0 is 0: what the rules of other operations divide by where a zero over a zero means "no effect"."""
+"""Division whose 0/0 is 0, for rules of other operations in which a zero over a zero means "no effect"."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from chainrule.core.primitive import general
+from chainrule.core.primitive import Primitive, general
 
 
 def _value(xp: Any, a: Any, b: Any) -> Any:
@@ -19,8 +19,9 @@ def _push(xp: Any, primals: Any, tangents: Any, y: Any) -> Any:
     return sum(terms[1:], terms[0])
 
 
-# The rules divide in the same way, so a zero cotangent stays zero to every order; any other over 0 is infinite.
-ratio = general(
-    "ratio", _value, lambda xp, g, b: ratio.on(xp, g, b), lambda xp, g, b, y: -ratio.on(xp, g * y, b), push=_push,
-    text="$a/$b", latex=r"\frac{$a}{$b}", local=[("1/$b", r"\frac{1}{$b}"), ("−$y/$b", r"-\frac{$y}{$b}")],
+# The rules divide in the same way: a zero cotangent stays zero to every order, any other over 0 is infinite.
+ratio: Primitive = general(
+    "ratio", _value, lambda xp, g, b: ratio.on(xp, g, b), lambda xp, g, b, y: -ratio.on(xp, g * y, b),
+    push=_push, text="$a/$b", latex=r"\frac{$a}{$b}",
+    local=[("1/$b", r"\frac{1}{$b}"), ("−$y/$b", r"-\frac{$y}{$b}")],
 )  # fmt: skip

@@ -5,12 +5,12 @@ A public function makes `axis` a tuple of non-negative integers, so that a rule 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from chainrule.core.primitive import Primitive, as_operand, composed, constant, general, linear
 from chainrule.ops.axes import normalize_axes, normalize_axis, reduced_size
-from chainrule.ops.elementwise import sqrt
+from chainrule.ops.creation import full
+from chainrule.ops.elementwise import zero_safe
 from chainrule.ops.joining import concat
 from chainrule.ops.layout import astype, reshape
 
@@ -44,31 +44,38 @@ _mean = linear(
 )  # fmt: skip
 
 
-def _product_rule(xp: Any, g: Any, x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """g times the product of all *other* elements of the group, right where elements are zero.
-
-    Products of everything before and of everything after an element need no division.
-    """
+def _on_rows(xp: Any, function: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    """`function(rows)` in the shape of `x`, where elements to be reduced together are a row of a matrix."""
     rest = tuple(i for i in range(len(x.shape)) if i not in axis)
     order = rest + axis
-    back = tuple(order.index(i) for i in range(len(order)))
     moved = xp.permute_dims(x, order)
-    rows = xp.reshape(moved, (math.prod(x.shape[i] for i in rest), reduced_size(x.shape, axis)))
-    others = _product_of_others(xp, rows)
-    others = xp.permute_dims(xp.reshape(others, moved.shape), back)
-    return _spread(xp, g, x.shape, axis, keepdims) * others
+    rows = xp.reshape(moved, (reduced_size(x.shape, rest), reduced_size(x.shape, axis)))
+    back = tuple(order.index(i) for i in range(len(order)))
+    return xp.permute_dims(xp.reshape(function(rows), moved.shape), back)
 
 
-def _product_of_others(xp: Any, rows: Any) -> Any:
-    ones = xp.ones_like(rows[:, :1])
-    before = xp.cumulative_prod(xp.concat([ones, rows[:, :-1]], axis=1), axis=1)
-    after = xp.cumulative_prod(xp.flip(xp.concat([rows[:, 1:], ones], axis=1), axis=1), axis=1)
-    return before * xp.flip(after, axis=1)
+def _products_before(xp: Any, x: Any) -> Any:
+    """Along the last axis, the product of all elements before each."""
+    ones = xp.ones_like(x[..., :1])
+    return xp.cumulative_prod(xp.concat([ones, x[..., :-1]], axis=-1), axis=-1)
+
+
+def _product_of_others(xp: Any, x: Any) -> Any:
+    """Along the last axis, the product of all elements but each. No division: right where some are zero."""
+    after = xp.flip(_products_before(xp, xp.flip(x, axis=-1)), axis=-1)
+    return _products_before(xp, x) * after
+
+
+def _product_gradient(xp: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    return _on_rows(xp, lambda rows: _product_of_others(xp, rows), x, axis)
+
+
+def _product_rule(xp: Any, g: Any, x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    return _spread(xp, g, x.shape, axis, keepdims) * _product_gradient(xp, x, axis)
 
 
 def _product_push(xp: Any, primals: Any, tangents: Any, y: Any, *, axis: Any, keepdims: bool) -> Any:
-    one = xp.ones_like(xp.sum(primals[0], axis=axis, keepdims=True))
-    return xp.sum(tangents[0] * _product_rule(xp, one, primals[0], axis, True), axis=axis, keepdims=keepdims)
+    return xp.sum(tangents[0] * _product_gradient(xp, primals[0], axis), axis=axis, keepdims=keepdims)
 
 
 _prod = general(
@@ -80,29 +87,60 @@ _prod = general(
 )  # fmt: skip
 
 
-def _divisor(n: int, correction: float) -> float:
+# Spread -----------------------------------------------------------------------------------------------------
+
+
+def _divisor(shape: tuple[int, ...], axis: tuple[int, ...], correction: float) -> float:
+    n = reduced_size(shape, axis)
     return n - correction if n > correction else 0
 
 
+def _centred(xp: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    return x - xp.sum(x, axis=axis, keepdims=True) / reduced_size(x.shape, axis)
+
+
 def _var_value(xp: Any, x: Any, *, axis: tuple[int, ...], correction: float, keepdims: bool) -> Any:
-    n = reduced_size(x.shape, axis)
-    centred = x - xp.sum(x, axis=axis, keepdims=True) / n
-    return xp.sum(centred * centred, axis=axis, keepdims=keepdims) / _divisor(n, correction)
+    centred = _centred(xp, x, axis)
+    return xp.sum(centred * centred, axis=axis, keepdims=keepdims) / _divisor(x.shape, axis, correction)
 
 
 def _var_rule(xp: Any, g: Any, x: Any, axis: tuple[int, ...], correction: float, keepdims: bool) -> Any:
-    n = reduced_size(x.shape, axis)
-    centred = x - xp.sum(x, axis=axis, keepdims=True) / n
-    return _spread(xp, g * (2 / _divisor(n, correction)), x.shape, axis, keepdims) * centred
+    g = g * 2 / _divisor(x.shape, axis, correction)
+    return _spread(xp, g, x.shape, axis, keepdims) * _centred(xp, x, axis)
 
 
 _var = composed(
     "var", _var_value, _var_rule,
-    text="var($x)", latex=r"\operatorname{var}($x)", local=[("2($x − mean($x))/n", r"\frac{2}{n}($x - \overline{$x})")],
+    text="var($x)", latex=r"\operatorname{var}($x)",
+    local=[("2($x − mean($x))/n", r"\frac{2}{n}($x - \overline{$x})")],
 )  # fmt: skip
 
+# Where all elements are equal the standard deviation has a kink, and its derivative is 0 by convention.
 
-# The winner takes the gradient. At a tie it is the first along the axis, so that the derivative is deterministic.
+
+def _std_rule(
+    xp: Any, g: Any, x: Any, y: Any, axis: tuple[int, ...], correction: float, keepdims: bool
+) -> Any:
+    g = g / (zero_safe(xp, y) * _divisor(x.shape, axis, correction))
+    return _spread(xp, g, x.shape, axis, keepdims) * _centred(xp, x, axis)
+
+
+def _std_push(
+    xp: Any, primals: Any, tangents: Any, y: Any, *, axis: tuple[int, ...], correction: float, keepdims: bool
+) -> Any:
+    (x,), (t,) = primals, tangents
+    pushed = xp.sum(t * _centred(xp, x, axis), axis=axis, keepdims=keepdims)
+    return pushed / (zero_safe(xp, y) * _divisor(x.shape, axis, correction))
+
+
+_std = general(
+    "std", lambda xp, x, **params: xp.sqrt(_var_value(xp, x, **params)), _std_rule, push=_std_push,
+    text="std($x)", latex=r"\operatorname{std}($x)",
+    local=[("($x − mean($x))/(n·$y)", r"\frac{$x - \overline{$x}}{n $y}")],
+)  # fmt: skip
+
+# Extremes ---------------------------------------------------------------------------------------------------
+# The winner takes the gradient. At a tie it is the first along the axis: the derivative is deterministic.
 
 
 def _winner(xp: Any, x: Any, y: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -110,13 +148,9 @@ def _winner(xp: Any, x: Any, y: Any, axis: tuple[int, ...], keepdims: bool) -> A
     if not keepdims:
         y = _keep(xp, y, x.shape, axis)
     hit = xp.astype((x == y) | ((x != x) & (y != y)), y.dtype)  # a NaN wins, as in the value
-    rest = tuple(i for i in range(len(x.shape)) if i not in axis)
-    order = rest + axis
-    back = tuple(order.index(i) for i in range(len(order)))
-    moved = xp.permute_dims(hit, order)
-    rows = xp.reshape(moved, (math.prod(x.shape[i] for i in rest), reduced_size(x.shape, axis)))
-    first = rows * xp.astype(xp.cumulative_sum(rows, axis=1) == 1, y.dtype)
-    return xp.permute_dims(xp.reshape(first, moved.shape), back)
+    return _on_rows(
+        xp, lambda rows: rows * xp.astype(xp.cumulative_sum(rows, axis=1) == 1, y.dtype), hit, axis
+    )
 
 
 def _extreme_rule(xp: Any, g: Any, x: Any, y: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -139,40 +173,48 @@ _min = general(
 )  # fmt: skip
 
 
-def _exclusive_flip_sum(xp: Any, g: Any, axis: int) -> Any:
+# Running totals ---------------------------------------------------------------------------------------------
+
+
+def _sums_from_here_on(xp: Any, g: Any, axis: int) -> Any:
     return xp.flip(xp.cumulative_sum(xp.flip(g, axis=axis), axis=axis), axis=axis)
 
 
 _cumulative_sum = linear(
     "cumulative_sum",
     lambda xp, x, *, axis: xp.cumulative_sum(x, axis=axis),
-    _exclusive_flip_sum,
+    _sums_from_here_on,
     text="cumsum($x)", latex=r"\operatorname{cumsum}($x)",
 )  # fmt: skip
 
 
-def _cumulative_prod_jacobian(xp: Any, x: Any) -> Any:
-    """J[..., i, j] = dy_i/dx_j for running products along the last axis: quadratic, but right at zeros.
+def _recurrence(xp: Any, factor: Any, term: Any) -> Any:
+    """y with y_i = factor_i·y_(i−1) + term_i along the last axis, from y_(−1) = 0.
 
-    y_i is a product of the first i+1 elements; leaving out element j is the same product with x_j replaced by 1.
+    In log n passes over the array, each joining every step with those before it (Hillis and Steele, 1986,
+    "Data Parallel Algorithms"). It divides nothing, so zeros among the factors do no harm.
     """
-    n = x.shape[-1]
-    eye = xp.eye(n, dtype=x.dtype)
-    without = xp.expand_dims(x, axis=-2) * (1 - eye) + eye  # row j: x with 1 in place j
-    running = xp.cumulative_prod(without, axis=-1)  # [..., j, i]
-    return xp.matrix_transpose(running * xp.triu(xp.ones_like(eye)))
+    reach = 1
+    while reach < term.shape[-1]:
+        late = factor[..., reach:]
+        term = xp.concat([term[..., :reach], late * term[..., :-reach] + term[..., reach:]], axis=-1)
+        factor = xp.concat([factor[..., :reach], late * factor[..., :-reach]], axis=-1)
+        reach *= 2
+    return term
 
 
 def _cumulative_prod_rule(xp: Any, g: Any, x: Any, axis: int) -> Any:
+    """Σ_(i ≥ j) g_i ∏_(k ≤ i, k ≠ j) x_k = (∏_(k < j) x_k)·s_j with s_j = g_j + x_(j+1)·s_(j+1)."""
     g, x = xp.moveaxis(g, axis, -1), xp.moveaxis(x, axis, -1)
-    pulled = xp.matmul(xp.expand_dims(g, axis=-2), _cumulative_prod_jacobian(xp, x))
-    return xp.moveaxis(pulled[..., 0, :], -1, axis)
+    following = xp.concat([x[..., 1:], xp.ones_like(x[..., :1])], axis=-1)
+    suffix = xp.flip(_recurrence(xp, xp.flip(following, axis=-1), xp.flip(g, axis=-1)), axis=-1)
+    return xp.moveaxis(_products_before(xp, x) * suffix, -1, axis)
 
 
 def _cumulative_prod_push(xp: Any, primals: Any, tangents: Any, y: Any, *, axis: int) -> Any:
+    """dy_i = x_i·dy_(i−1) + dx_i·y_(i−1)."""
     t, x = xp.moveaxis(tangents[0], axis, -1), xp.moveaxis(primals[0], axis, -1)
-    pushed = xp.matmul(_cumulative_prod_jacobian(xp, x), xp.expand_dims(t, axis=-1))
-    return xp.moveaxis(pushed[..., 0], -1, axis)
+    return xp.moveaxis(_recurrence(xp, x, t * _products_before(xp, x)), -1, axis)
 
 
 _cumulative_prod = general(
@@ -186,10 +228,13 @@ _cumulative_prod = general(
 _any = constant("any", lambda xp, x, *, axis, keepdims: xp.any(x, axis=axis, keepdims=keepdims))
 _all = constant("all", lambda xp, x, *, axis, keepdims: xp.all(x, axis=axis, keepdims=keepdims))
 _count_nonzero = constant(
-    "count_nonzero", lambda xp, x, *, axis, keepdims: xp.count_nonzero(x, axis=axis, keepdims=keepdims)
+    "count_nonzero",
+    lambda xp, x, *, axis, keepdims: xp.sum(
+        xp.astype(xp.astype(x, xp.bool), xp.int64), axis=axis, keepdims=keepdims
+    ),
 )
 
-# Public functions --------------------------------------------------------------------------------------------------
+# Public functions -------------------------------------------------------------------------------------------
 
 
 def _reduce(primitive: Primitive, x: Any, axis: Any, keepdims: bool, **params: Any) -> Any:
@@ -219,18 +264,28 @@ def var(x: Any, /, axis: Any = None, correction: float = 0.0, keepdims: bool = F
 
 
 def std(x: Any, /, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """Standard deviation over `axis`: the square root of `var`."""
-    return sqrt(var(x, axis, correction, keepdims))
+    """Standard deviation over `axis`: the square root of `var`. Where it is zero, so is its derivative."""
+    return _reduce(_std, x, axis, keepdims, correction=correction)
 
 
 def max(x: Any, /, axis: Any = None, keepdims: bool = False) -> Any:
     """Largest element over `axis`. The gradient goes to the first of equal winners."""
-    return _reduce(_max, x, axis, keepdims)
+    return _extreme(_max, x, axis, keepdims)
 
 
 def min(x: Any, /, axis: Any = None, keepdims: bool = False) -> Any:
     """Smallest element over `axis`. The gradient goes to the first of equal winners."""
-    return _reduce(_min, x, axis, keepdims)
+    return _extreme(_min, x, axis, keepdims)
+
+
+def _extreme(primitive: Primitive, x: Any, axis: Any, keepdims: bool) -> Any:
+    x = as_operand(primitive.name, x)
+    shape = tuple(x.shape)
+    if 0 in shape and reduced_size(shape, normalize_axes(axis, len(shape), primitive.name)) == 0:
+        raise ValueError(
+            f"{primitive.name}: there is no extreme among no elements (shape {shape}, axis {axis})"
+        )
+    return _reduce(primitive, x, axis, keepdims)
 
 
 def any(x: Any, /, axis: Any = None, keepdims: bool = False) -> Any:
@@ -256,8 +311,8 @@ def _running(primitive: Primitive, x: Any, axis: int | None, include_initial: bo
     y = primitive(x, axis=axis)
     if not include_initial:
         return y
-    first = XX
-    return concat([first, y], axis=axis)
+    shape = (*y.shape[:axis], 1, *y.shape[axis + 1 :])
+    return concat([full(shape, initial, dtype=y.dtype, device=y.device), y], axis=axis)
 
 
 def cumulative_sum(x: Any, /, axis: int | None = None, include_initial: bool = False) -> Any:
@@ -268,6 +323,6 @@ def cumulative_sum(x: Any, /, axis: int | None = None, include_initial: bool = F
 def cumulative_prod(x: Any, /, axis: int | None = None, include_initial: bool = False) -> Any:
     """Running products along `axis`; `include_initial` starts them with 1.
 
-    The derivative is right where elements are zero, at the price of a Jacobian of n × n per row of n.
+    The derivative, of any order, is right where elements are zero.
     """
     return _running(_cumulative_prod, x, axis, include_initial, 1)

@@ -1,8 +1,8 @@
 """Special functions of `scipy.special` that have a simple derivative, elementwise.
 
-Values come from SciPy on NumPy arrays and from the array's own library where it has the function; derivatives are
-formulas in the same functions, so they can be differentiated again. Sources: DLMF is the NIST Digital Library of
-Mathematical Functions, https://dlmf.nist.gov. Activations built from these are in `network`.
+Values come from SciPy on NumPy arrays, and on other arrays from their own library where it has the function.
+Derivatives are formulas in the same functions, so they can be differentiated again; their source is the NIST
+Digital Library of Mathematical Functions (DLMF), https://dlmf.nist.gov. Activations are in `network`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import scipy.special
 
 from chainrule.core.namespace import PYTHON_SCALARS, fast_numpy
-from chainrule.core.primitive import elementwise
+from chainrule.core.primitive import Primitive, elementwise
 from chainrule.ops.elementwise import cbrt, exp2, expm1, log1p
 from chainrule.ops.indexing import _through_numpy
 from chainrule.ops.ratio import ratio
@@ -28,7 +28,7 @@ _ROOT_2PI = math.sqrt(2 * math.pi)
 
 
 def _evaluate(name: str, xp: Any, *inputs: Any) -> Any:
-    """`scipy.special`'s function of that name, or that of the array's own library (`torch.special`) if it has one."""
+    """SciPy's function of that name, or that of the array's own library (`torch.special`) if it has one."""
     function = getattr(scipy.special, name)
     if xp is fast_numpy:
         return function(*inputs)
@@ -38,15 +38,17 @@ def _evaluate(name: str, xp: Any, *inputs: Any) -> Any:
     return own(*inputs) if own is not None else _through_numpy(xp, function, *inputs)
 
 
-# The error function and the normal distribution (DLMF 7.2, 7.10) ------------------------------------------------------
+# The error function and the normal distribution (DLMF 7.2, 7.10) --------------------------------------------
 
 erf = elementwise(
     "erf", lambda xp, x: _evaluate("erf", xp, x), lambda xp, x: 2 / _ROOT_PI * xp.exp(-x * x),
-    text="erf $x", latex=r"\operatorname{erf} $x", local=[("2/√π·exp(−$x²)", r"\frac{2}{\sqrt\pi} e^{-$x^2}")],
+    text="erf $x", latex=r"\operatorname{erf} $x",
+    local=[("2/√π·exp(−$x²)", r"\frac{2}{\sqrt\pi} e^{-$x^2}")],
 )  # fmt: skip
 erfc = elementwise(
     "erfc", lambda xp, x: _evaluate("erfc", xp, x), lambda xp, x: -2 / _ROOT_PI * xp.exp(-x * x),
-    text="erfc $x", latex=r"\operatorname{erfc} $x", local=[("−2/√π·exp(−$x²)", r"-\frac{2}{\sqrt\pi} e^{-$x^2}")],
+    text="erfc $x", latex=r"\operatorname{erfc} $x",
+    local=[("−2/√π·exp(−$x²)", r"-\frac{2}{\sqrt\pi} e^{-$x^2}")],
 )  # fmt: skip
 erfinv = elementwise(
     "erfinv", lambda xp, x: _evaluate("erfinv", xp, x), lambda xp, y: _ROOT_PI / 2 * xp.exp(y * y),
@@ -62,10 +64,17 @@ ndtri = elementwise(
     text="Φ⁻¹($x)", latex=r"\Phi^{-1}($x)", local=[("1/φ($y)", r"\frac{1}{\varphi($y)}")],
 )  # fmt: skip
 
+
+def _hazard_excess(xp: Any, x: Any, y: Any) -> Any:
+    """x + y for y = φ(x)/Φ(x); far left, where the sum cancels, its asymptotic series (DLMF 7.12.1)."""
+    r = -1 / xp.minimum(x, -200.0)
+    return xp.where(x < -200.0, r * (1 - r * r * (2 - 10 * r * r)), x + y)
+
+
 # φ(x)/Φ(x), by the scaled complementary error function, which neither overflows nor cancels for x → −∞
 _normal_hazard = elementwise(
     "normal_hazard", lambda xp, x: 2 / _ROOT_2PI / _evaluate("erfcx", xp, x * (-1 / _ROOT_2)),
-    lambda x, y: -y * (x + y),
+    lambda xp, x, y: -y * _hazard_excess(xp, x, y),
     text="φ($x)/Φ($x)", latex=r"\frac{\varphi($x)}{\Phi($x)}", local=[("−$y·($x + $y)", "-$y ($x + $y)")],
 )  # fmt: skip
 log_ndtr = elementwise(
@@ -73,7 +82,7 @@ log_ndtr = elementwise(
     text="ln Φ($x)", latex=r"\ln \Phi($x)", local=[("φ($x)/Φ($x)", r"\frac{\varphi($x)}{\Phi($x)}")],
 )  # fmt: skip
 
-# The logistic function --------------------------------------------------------------------------------------------------
+# The logistic function --------------------------------------------------------------------------------------
 
 
 def _sigmoid_value(xp: Any, x: Any) -> Any:
@@ -97,7 +106,7 @@ logit = elementwise(
     text="logit $x", latex=r"\operatorname{logit} $x", local=[("1/($x(1 − $x))", r"\frac{1}{$x (1 - $x)}")],
 )  # fmt: skip
 
-# The gamma function and its relatives (DLMF 5.2, 5.12, 5.15) --------------------------------------------------------
+# The gamma function and its relatives (DLMF 5.2, 5.12, 5.15) ------------------------------------------------
 
 
 def _polygamma_value(xp: Any, x: Any, *, n: int) -> Any:
@@ -107,7 +116,7 @@ def _polygamma_value(xp: Any, x: Any, *, n: int) -> Any:
     return (-1.0) ** (n + 1) * math.factorial(n) * _evaluate("zeta", xp, n + 1.0, x)
 
 
-_polygamma = elementwise(
+_polygamma: Primitive = elementwise(
     "polygamma", _polygamma_value, lambda xp, x, n: _polygamma.on(xp, x, n=n + 1),
     text="ψ⁽ⁿ⁾($x)", latex=r"\psi^{(n)}($x)", local=[("ψ⁽ⁿ⁺¹⁾($x)", r"\psi^{(n+1)}($x)")],
 )  # fmt: skip
@@ -150,7 +159,8 @@ betaln = elementwise(
     lambda xp, a, b: digamma.on(xp, a) - digamma.on(xp, a + b),
     lambda xp, a, b: digamma.on(xp, b) - digamma.on(xp, a + b),
     text="ln|B($a, $b)|", latex=r"\ln |\mathrm{B}($a, $b)|",
-    local=[("ψ($a) − ψ($a + $b)", r"\psi($a) - \psi($a + $b)"), ("ψ($b) − ψ($a + $b)", r"\psi($b) - \psi($a + $b)")],
+    local=[("ψ($a) − ψ($a + $b)", r"\psi($a) - \psi($a + $b)"),
+           ("ψ($b) − ψ($a + $b)", r"\psi($b) - \psi($a + $b)")],
 )  # fmt: skip
 beta = elementwise(
     "beta", lambda xp, a, b: _evaluate("beta", xp, a, b),
@@ -161,9 +171,9 @@ beta = elementwise(
            ("$y·(ψ($b) − ψ($a + $b))", r"$y (\psi($b) - \psi($a + $b))")],
 )  # fmt: skip
 
-# Entropies: 0·ln 0 is 0 -----------------------------------------------------------------------------------------------
-# At a = 0 they do not depend on b, so that derivative is 0 there, even at b = 0; the one with respect to a is −∞
-# where the logarithm's argument is 0.
+# Entropies: 0·ln 0 is 0 -------------------------------------------------------------------------------------
+# At a = 0 they do not depend on b, so that derivative is 0 there, even at b = 0. The one with respect to a is
+# infinite where its logarithm is.
 
 xlogy = elementwise(
     "xlogy", lambda xp, a, b: _evaluate("xlogy", xp, a, b),
@@ -193,36 +203,37 @@ kl_div = elementwise(
     local=[("ln($a/$b)", r"\ln \frac{$a}{$b}"), ("1 − $a/$b", r"1 - \frac{$a}{$b}")],
 )  # fmt: skip
 
-# Bessel functions (DLMF 10.6.1 and 10.29.1): the order v carries no derivative -------------------------------------
+# Bessel functions (DLMF 10.6.1 and 10.29.1): the order v carries no derivative ------------------------------
 # The derivatives go to the neighbouring orders because those formulas do not divide by x, and so hold at 0.
 
-jv = elementwise(
+jv: Primitive = elementwise(
     "jv", lambda xp, v, x: _evaluate("jv", xp, v, x),
     None, lambda xp, v, x: 0.5 * (jv.on(xp, v - 1, x) - jv.on(xp, v + 1, x)),
     text="J[$v]($x)", latex="J_{$v}($x)",
     local=[("", ""), ("(J[$v − 1]($x) − J[$v + 1]($x))/2", r"\tfrac12 (J_{$v-1}($x) - J_{$v+1}($x))")],
 )  # fmt: skip
-iv = elementwise(
+iv: Primitive = elementwise(
     "iv", lambda xp, v, x: _evaluate("iv", xp, v, x),
     None, lambda xp, v, x: 0.5 * (iv.on(xp, v - 1, x) + iv.on(xp, v + 1, x)),
     text="I[$v]($x)", latex="I_{$v}($x)",
     local=[("", ""), ("(I[$v − 1]($x) + I[$v + 1]($x))/2", r"\tfrac12 (I_{$v-1}($x) + I_{$v+1}($x))")],
 )  # fmt: skip
-ive = elementwise(
+ive: Primitive = elementwise(
     "ive", lambda xp, v, x: _evaluate("ive", xp, v, x),
     None, lambda xp, v, x, y: 0.5 * (ive.on(xp, v - 1, x) + ive.on(xp, v + 1, x)) - xp.sign(x) * y,
     text="exp(−|$x|)·I[$v]($x)", latex="e^{-|$x|} I_{$v}($x)",
-    local=[("", ""), ("exp(−|$x|)·I′[$v]($x) − sign($x)·$y", r"e^{-|$x|} I'_{$v}($x) - \operatorname{sign}($x) $y")],
+    local=[("", ""),
+           ("exp(−|$x|)·I′[$v]($x) − sign($x)·$y", r"e^{-|$x|} I'_{$v}($x) - \operatorname{sign}($x) $y")],
 )  # fmt: skip
 j0 = elementwise("j0", lambda xp, x: _evaluate("j0", xp, x), lambda xp, x: -j1.on(xp, x),
                  text="J[0]($x)", latex="J_0($x)", local=[("−J[1]($x)", "-J_1($x)")])  # fmt: skip
-j1 = elementwise(
+j1: Primitive = elementwise(
     "j1", lambda xp, x: _evaluate("j1", xp, x), lambda xp, x: 0.5 * (j0.on(xp, x) - jv.on(xp, 2, x)),
     text="J[1]($x)", latex="J_1($x)", local=[("(J[0]($x) − J[2]($x))/2", r"\tfrac12 (J_0($x) - J_2($x))")],
 )  # fmt: skip
 i0 = elementwise("i0", lambda xp, x: _evaluate("i0", xp, x), lambda xp, x: i1.on(xp, x),
                  text="I[0]($x)", latex="I_0($x)", local=[("I[1]($x)", "I_1($x)")])  # fmt: skip
-i1 = elementwise(
+i1: Primitive = elementwise(
     "i1", lambda xp, x: _evaluate("i1", xp, x), lambda xp, x: 0.5 * (i0.on(xp, x) + iv.on(xp, 2, x)),
     text="I[1]($x)", latex="I_1($x)", local=[("(I[0]($x) + I[2]($x))/2", r"\tfrac12 (I_0($x) + I_2($x))")],
 )  # fmt: skip
@@ -231,7 +242,7 @@ i0e = elementwise(
     text="exp(−|$x|)·I[0]($x)", latex="e^{-|$x|} I_0($x)",
     local=[("exp(−|$x|)·I[1]($x) − sign($x)·$y", r"e^{-|$x|} I_1($x) - \operatorname{sign}($x) $y")],
 )  # fmt: skip
-i1e = elementwise(
+i1e: Primitive = elementwise(
     "i1e", lambda xp, x: _evaluate("i1e", xp, x),
     lambda xp, x, y: 0.5 * (i0e.on(xp, x) + ive.on(xp, 2, x)) - xp.sign(x) * y,
     text="exp(−|$x|)·I[1]($x)", latex="e^{-|$x|} I_1($x)",
@@ -239,7 +250,7 @@ i1e = elementwise(
 )  # fmt: skip
 
 # sin(πx)/(πx) is the spherical Bessel function j₀(πx); (2n + 1)·jₙ′ = n·jₙ₋₁ − (n + 1)·jₙ₊₁ (DLMF 10.51.1)
-_spherical_jn = elementwise(
+_spherical_jn: Primitive = elementwise(
     "spherical_jn",
     lambda xp, x, *, n: xp.astype(_evaluate("spherical_jn", xp, n, x), x.dtype),
     lambda xp, x, n: (

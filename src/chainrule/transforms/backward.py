@@ -14,8 +14,8 @@ from typing import Any
 
 from chainrule.core import state
 from chainrule.core.errors import AnomalyError, GradientError
-from chainrule.core.namespace import namespaces, tensor_namespace
-from chainrule.core.node import Leaf, Node, Tangent
+from chainrule.core.namespace import PYTHON_SCALARS, namespaces, tensor_namespace
+from chainrule.core.node import Leaf, Node, Tangent, new_node
 from chainrule.core.primitive import OutputCotangent, all_finite, select_output
 from chainrule.core.tensor import Tensor, _raw
 
@@ -97,9 +97,8 @@ def _reachable(roots: Any) -> list[Node]:
                 f"the graph below this {node.primitive.name} (shape {node.shape}) was already walked and freed. "
                 "Pass retain_graph=True to the first backward() to walk it twice, or compute the value again"
             )
-        for edge in edges:
-            parent = edge[0]
-            if parent not in seen:
+        for parent, _, _ in edges:
+            if parent not in seen and parent.primitive is not None:  # leaves have nothing below them
                 seen.add(parent)
                 stack.append(parent)
     return sorted(seen, key=_newest_first, reverse=True)
@@ -160,7 +159,8 @@ def _recorded(node: Node, rule: Any, kept: tuple) -> list:
     if rule.sources is None:
         return rule.relink(node, kept)
     return [
-        value if source is None else Tensor(value, _source_node(node, source, value)) for value, source in zip(kept, rule.sources, strict=True)
+        value if source is None or type(value) in PYTHON_SCALARS else Tensor(value, _source_node(node, source, value))
+        for value, source in zip(kept, rule.sources, strict=True)
     ]
 
 
@@ -176,7 +176,7 @@ def _source_node(node: Node, source: int, value: Any) -> Node | None:
     if index == 0 and primitive.has_residuals:  # type: ignore[union-attr]
         return node
     edge = (node, select_output.rule(index), ())
-    return Node(select_output, [edge], node.level, value.shape, value.dtype, {"index": index})
+    return new_node(select_output, [edge], node.level, value.shape, value.dtype, {"index": index})
 
 
 # Hooks and anomalies -----------------------------------------------------------------------------------------------
@@ -265,11 +265,15 @@ def seed_for(output: Tensor, gradient: Any) -> Any:
                 "to a scalar first, for example with .sum() or .mean()"
             )
         return xp.ones_like(value)
-    if not isinstance(gradient, Tensor):
+    if isinstance(gradient, Tensor):
+        gradient = gradient if nested or gradient._node is not None else gradient._value
+    else:
         gradient = namespaces[type(_raw(value))].asarray(gradient, dtype=dtype)
     if gradient.shape != shape:
         raise ValueError(f"the seed has shape {gradient.shape}, the tensor {shape}; they must be equal")
-    return gradient if nested or gradient._node is not None else _raw(gradient) if isinstance(gradient, Tensor) else gradient
+    if nested and not isinstance(gradient, Tensor):
+        return Tensor(gradient)
+    return gradient
 
 
 Tensor.backward = backward  # type: ignore[method-assign]

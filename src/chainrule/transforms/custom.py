@@ -9,7 +9,7 @@ from typing import Any
 from chainrule.core import state
 from chainrule.core.errors import GradientError
 from chainrule.core.namespace import is_array, tensor_namespace
-from chainrule.core.node import Node
+from chainrule.core.node import Node, new_node
 from chainrule.core.primitive import Primitive, output_of
 from chainrule.core.tensor import Tensor, _raw
 from chainrule.transforms.trees import flatten, unflatten, zeros_like
@@ -71,9 +71,9 @@ class custom_vjp:  # noqa: N801  (a decorator, named as in JAX)
         ]
         shapes, dtypes = [y.shape for y in outputs], [y.dtype for y in outputs]
         if len(outputs) == 1:
-            node = Node(self._primitive(1), edges, level, shapes[0], dtypes[0], None)
+            node = new_node(self._primitive(1), edges, level, shapes[0], dtypes[0], None)
             return unflatten(out_def, [Tensor(outputs[0], node)])
-        node = Node(self._primitive(len(outputs)), edges, level, tuple(shapes), tuple(dtypes), None)
+        node = new_node(self._primitive(len(outputs)), edges, level, tuple(shapes), tuple(dtypes), None)
         return unflatten(out_def, [output_of(node, i, y) for i, y in enumerate(outputs)])
 
     def _primitive(self, outputs: int) -> Primitive:

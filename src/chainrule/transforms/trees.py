@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from chainrule.core.hold import hold
+from chainrule.core.hold import hold, is_holdable
 from chainrule.core.namespace import is_array, namespace_of
 from chainrule.core.node import Leaf, Tangent
 from chainrule.core.tensor import Tensor
@@ -43,12 +43,13 @@ def lift(value: Any, transform: str, where: str) -> tuple[Any, Any]:
     if kind is float:
         return np.float64(value), None
     if kind is np.ndarray and value.dtype.kind == "f":
-        return value, hold(value)
+        return (value, hold(value)) if value.base is None or is_holdable(value) else (value.copy(), None)
     if isinstance(value, Tensor):
         inner = value._value if value._node is None else value
         dtype = str(value.dtype)
-    elif is_array(value):
-        inner, dtype = value, str(value.dtype)
+    elif is_array(value):  # another library's array cannot be held unchanged: compute with a copy
+        xp = namespace_of(value)
+        inner, dtype = value if isinstance(value, np.generic) else xp.asarray(value, copy=True), str(value.dtype)
     else:
         inner, dtype = value, kind.__name__
     if "float" in dtype:
