@@ -186,9 +186,7 @@ def test_residual_jacobian_is_identity_plus_that_of_the_branch():
     def branch(x):
         return np.tanh(W @ x)
 
-    np.testing.assert_allclose(
-        cr.jacobian(lambda x: x + branch(x))(x), np.eye(4) + cr.jacobian(branch)(x), rtol=1e-14
-    )
+    np.testing.assert_allclose(cr.jacobian(lambda x: x + branch(x))(x), np.eye(4) + cr.jacobian(branch)(x), rtol=1e-14)
 
 
 def test_clipping_keeps_the_direction():

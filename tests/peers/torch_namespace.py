@@ -34,9 +34,7 @@ def _batch_norm(x: Any, w: Any, b: Any) -> tuple:
 
 
 def _cross_entropy(z: Any, targets: Any, reduction: str) -> Any:
-    flat = F.cross_entropy(
-        z.reshape(-1, z.shape[-1]), _tensor(np.asarray(targets)).reshape(-1), reduction=reduction
-    )
+    flat = F.cross_entropy(z.reshape(-1, z.shape[-1]), _tensor(np.asarray(targets)).reshape(-1), reduction=reduction)
     return flat.reshape(np.shape(targets)) if reduction == "none" else flat
 
 
@@ -60,10 +58,27 @@ def _loss(z: Any, t: Any) -> Any:
     return F.binary_cross_entropy_with_logits(z, t, reduction="none")
 
 
-_SPECIAL = (
-    "erf erfc erfinv log_ndtr ndtr ndtri logit digamma gammaln entr sinc polygamma xlogy xlog1py i0 i0e i1 i1e"
-).split()
-_NETWORK = "relu leaky_relu elu gelu silu softplus".split()
+_SPECIAL = [
+    "erf",
+    "erfc",
+    "erfinv",
+    "log_ndtr",
+    "ndtr",
+    "ndtri",
+    "logit",
+    "digamma",
+    "gammaln",
+    "entr",
+    "sinc",
+    "polygamma",
+    "xlogy",
+    "xlog1py",
+    "i0",
+    "i0e",
+    "i1",
+    "i1e",
+]
+_NETWORK = ["relu", "leaky_relu", "elu", "gelu", "silu", "softplus"]
 
 namespace = SimpleNamespace(**{name: getattr(compat, name) for name in dir(compat) if not name.startswith("_")})
 for _name in _SPECIAL:

@@ -10,7 +10,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 def test_forward_names_the_operation_and_the_line():
     t = cr.tensor([1.0, -1.0], requires_grad=True)
-    with cr.detect_anomaly(), pytest.raises(cr.AnomalyError, match=r"(?s)^log made.*test_anomaly\.py:\d+, in test_forward"):
+    with (
+        cr.detect_anomaly(),
+        pytest.raises(cr.AnomalyError, match=r"(?s)^log made.*test_anomaly\.py:\d+, in test_forward"),
+    ):
         np.log(t)
 
 

@@ -130,8 +130,18 @@ def test_retain_grad_keeps_the_gradient_of_an_intermediate_result():
 
 def test_broadcasting_sums_back_to_each_operands_shape():
     rng = np.random.default_rng(0)
-    for a, b in [((3, 1), (1, 4)), ((), (2, 3)), ((4,), (2, 1, 4)), ((1, 1), ()), ((0, 3), (3,)), ((1,), (1, 1))]:
-        x, y = cr.tensor(rng.standard_normal(a), requires_grad=True), cr.tensor(rng.standard_normal(b), requires_grad=True)
+    for a, b in [
+        ((3, 1), (1, 4)),
+        ((), (2, 3)),
+        ((4,), (2, 1, 4)),
+        ((1, 1), ()),
+        ((0, 3), (3,)),
+        ((1,), (1, 1)),
+    ]:
+        x, y = (
+            cr.tensor(rng.standard_normal(a), requires_grad=True),
+            cr.tensor(rng.standard_normal(b), requires_grad=True),
+        )
         (x * y).sum().backward()
         np.testing.assert_allclose(x.grad.numpy(), _sum_to(np.broadcast_to(y.data, (x * y).shape), a))
         np.testing.assert_allclose(y.grad.numpy(), _sum_to(np.broadcast_to(x.data, (x * y).shape), b))

@@ -35,7 +35,10 @@ def test_a_wrong_second_derivative_is_found():
     def f(x):
         return x**3
 
-    f.defvjp(lambda x: (x**3, x), lambda x, g: (g * 3 * x.detach() ** 2 if isinstance(x, cr.Tensor) else g * 3 * x**2,))
+    f.defvjp(
+        lambda x: (x**3, x),
+        lambda x, g: (g * 3 * x.detach() ** 2 if isinstance(x, cr.Tensor) else g * 3 * x**2,),
+    )
     cr.check_grads(f, (np.array([1.0, 2.0]),), order=1, modes=("rev",))
     with pytest.raises(GradientMismatch):
         cr.check_grads(f, (np.array([1.0, 2.0]),), order=2, modes=("rev",))

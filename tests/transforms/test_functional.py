@@ -114,7 +114,12 @@ def test_jvp_checks_structure_and_shape():
 
 def test_forward_and_reverse_are_transposes():
     rng = np.random.default_rng(0)
-    A, x, v, u = rng.standard_normal((4, 3)), rng.standard_normal(3), rng.standard_normal(3), rng.standard_normal(4)
+    A, x, v, u = (
+        rng.standard_normal((4, 3)),
+        rng.standard_normal(3),
+        rng.standard_normal(3),
+        rng.standard_normal(4),
+    )
 
     def f(x):
         return np.tanh(A @ x) + x.sum()

@@ -42,7 +42,7 @@ tensor_namespace = SimpleNamespace()
 
 #: Namespace by type of value. Types of other array libraries are added when first seen.
 namespaces: dict[type, Any] = {np.ndarray: fast_numpy}
-namespaces.update({scalar: fast_numpy for scalar in (np.float64, np.float32, np.float16, np.bool_)})
+namespaces.update(dict.fromkeys((np.float64, np.float32, np.float16, np.bool_), fast_numpy))
 namespaces.update({np.dtype(code).type: fast_numpy for code in "bhilqBHILQ"})
 
 PYTHON_SCALARS = frozenset({float, int, bool})

@@ -43,8 +43,13 @@ class Node:
 
     primitive: Primitive | None
     edges: Sequence[Edge] | None
-    holds: Any
+    level: int
+    shape: Any
+    dtype: Any
+    params: Any
+    order: int
     hooks: list[Callable[[Any], Any]] | None
+    holds: Any
     origin: str | None
 
     def __repr__(self) -> str:

@@ -88,8 +88,11 @@ class Rule:
             else:
                 self.pull = lambda xp, g, *kept: g * function(*kept)
         elif "k" in names:  # one rule for each of any number of inputs
-            self.pull = (lambda xp, g, *kept: function(xp, g, index, *kept)) if takes_xp else (
-                lambda xp, g, *kept: function(g, index, *kept))
+            self.pull = (
+                (lambda xp, g, *kept: function(xp, g, index, *kept))
+                if takes_xp
+                else (lambda xp, g, *kept: function(g, index, *kept))
+            )
         else:
             self.pull = applied
 
@@ -105,10 +108,10 @@ def _keeper(reads: Sequence[str], primitive: Primitive) -> tuple[Callable, tuple
     sources = tuple(row.index(name) - start if name in row else None for name in reads)
     if all(source is not None for source in sources):
         if len(sources) > 1:
-            return _second_argument_ignored(itemgetter(*sources)), sources  # type: ignore[arg-type]
+            return _second_argument_ignored(itemgetter(*sources)), sources
         if len(sources) == 1:
             (only,) = sources
-            return (lambda values, params: (values[only],)), sources  # type: ignore[index]
+            return (lambda values, params: (values[only],)), sources
         return (lambda values, params: ()), sources
 
     def parameter(name: str) -> Callable:
@@ -122,9 +125,7 @@ def _keeper(reads: Sequence[str], primitive: Primitive) -> tuple[Callable, tuple
     def value(place: int) -> Callable:
         return lambda values, params: values[place]
 
-    getters = [
-        parameter(name) if place is None else value(place) for name, place in zip(reads, sources, strict=True)
-    ]
+    getters = [parameter(name) if place is None else value(place) for name, place in zip(reads, sources, strict=True)]
     return (lambda values, params: tuple([get(values, params) for get in getters])), sources
 
 
@@ -244,12 +245,12 @@ class Primitive:
                 xp = own
             values.append(x)
             nodes.append(node)
-        if xp is not fast_numpy or level > 0:
-            return self._nested(inputs, params)
+        if xp is not fast_numpy or (level > 0 and level & 1):
+            return self._nested(inputs, params)  # another library, tensors inside tensors, or forward mode
         y = self.value(xp, *values, **params)
-        if level == -1 or _floor() > 0 or not self.differentiable:
+        if level < _floor() or not self.differentiable:
             return self._constant(y)
-        return self._record(inputs, values, nodes, y, params, 0)
+        return self._record(inputs, values, nodes, y, params, level)
 
     def _constant(self, y: Any) -> Any:
         if _anomaly():
@@ -293,7 +294,11 @@ class Primitive:
         """Keep the caller's own arrays that a rule of `node` reads as they are now."""
         edges: Any = node.edges
         for x in inputs:
-            if isinstance(x, (Tensor, np.generic)) or not any([kept is x for edge in edges for kept in edge[2]]):
+            if (
+                type(x) in PYTHON_SCALARS
+                or isinstance(x, Tensor)
+                or not any(kept is x for _, _, row in edges for kept in row)
+            ):
                 continue
             if isinstance(x, np.ndarray) and (x.base is None or is_holdable(x)):
                 held = hold(x)
@@ -546,8 +551,11 @@ def linear(name: str, value: Callable, *transposes: Callable | None, joint: bool
     `joint=False`: linear in each input with the others fixed, such as a product. With a single transpose and a
     variadic value, the transpose serves every input and takes its number as `k`.
     """
-    rules = transposes[0] if len(transposes) == 1 and "k" in inspect.signature(transposes[0]).parameters else transposes  # type: ignore[arg-type]
-    return Primitive(name, value, rules, linear="joint" if joint else "each", **written)
+    first = transposes[0]
+    for_every_input = first is not None and "k" in inspect.signature(first).parameters
+    return Primitive(
+        name, value, first if for_every_input else transposes, linear="joint" if joint else "each", **written
+    )
 
 
 def composed(name: str, value: Callable, *products: Callable | None, **written: Any) -> Primitive:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.namespace import fast_numpy, is_array, tensor_namespace
-from chainrule.core.primitive import as_operand, linear
+from chainrule.core.primitive import Primitive, as_operand, linear
 from chainrule.core.tensor import Tensor, _raw
 from chainrule.ops.axes import normalize_axis
 from chainrule.ops.layout import broadcast_to, reshape
@@ -38,7 +38,7 @@ def _has_integer_array(index: Any) -> bool:
     return any(isinstance(i, np.ndarray) and i.dtype.kind in "iu" for i in index)
 
 
-scatter_add = linear(
+scatter_add: Primitive = linear(
     "scatter_add", _scatter_add, lambda xp, g, index: getitem_step.on(xp, g, index=index),
     text="scatter($g)", latex=r"\operatorname{scatter}($g)",
 )  # fmt: skip
@@ -52,7 +52,7 @@ def _read(xp: Any, x: Any, *, index: Any) -> Any:
     return x[index if Ellipsis in index else (*index, ...)]  # the standard wants every axis named
 
 
-getitem_step = linear(
+getitem_step: Primitive = linear(
     "getitem", _read, lambda xp, g, x_shape, index: scatter_add.on(xp, g, shape=x_shape, index=index),
     text="$x[…]", latex="$x[\\ldots]",
 )  # fmt: skip
@@ -79,7 +79,7 @@ def _update_value_rule(xp: Any, g: Any, x_shape: tuple[int, ...], index: Any) ->
     return xp.where(last if plain else xp.asarray(last), g, 0)
 
 
-update_step = linear(
+update_step: Primitive = linear(
     "setitem", _update, lambda xp, g, index: update_step.on(xp, g, 0.0, index=index), _update_value_rule,
     text="$x with […] = $v", latex=r"$x[\ldots] \gets $v",
 )  # fmt: skip

@@ -26,7 +26,6 @@ from chainrule.ops.layout import (
     expand_dims,
     matrix_transpose,
     reshape,
-    squeeze,
 )
 
 
@@ -173,13 +172,27 @@ def array_split(x: Any, indices_or_sections: Any, /, axis: int = 0) -> tuple[Any
     return tuple(getitem(x, _between(axis, start, stop)) for start, stop in pairwise((0, *places, n)))
 
 
+def _slices(x: Any, axis: int) -> tuple:
+    return tuple(x[(*(slice(None),) * axis, i, ...)] for i in range(x.shape[axis]))
+
+
+@cache
+def _unstack_into(count: int) -> Primitive:
+    """Taking `count` slices apart: one node, so that its transpose is one stack."""
+    return general(
+        "unstack",
+        lambda xp, x, *, axis: _slices(x, axis),
+        lambda xp, g, axis: xp.stack(g, axis=axis),
+        push=lambda xp, primals, tangents, y, *, axis: _slices(tangents[0], axis),
+        outputs=[f"slice{i}" for i in range(count)],
+    )
+
+
 def unstack(x: Any, /, axis: int = 0) -> tuple[Any, ...]:
     """The slices of `x` along `axis`, without that axis."""
     x = as_operand("unstack", x)
     axis = normalize_axis(axis, len(x.shape), "unstack")
-    if x.shape[axis] == 0:
-        return ()
-    return tuple(squeeze(piece, axis) for piece in split(x, x.shape[axis], axis))
+    return _unstack_into(x.shape[axis])(x, axis=axis) if x.shape[axis] else ()
 
 
 # Repeating --------------------------------------------------------------------------------------------------
@@ -217,8 +230,8 @@ def repeat(x: Any, repeats: Any, /, axis: int | None = None) -> Any:
     counts = np.asarray(_raw(repeats))
     if counts.dtype.kind not in "iu" or counts.ndim > 1 or counts.size not in (1, n) or (counts < 0).any():
         raise ValueError(
-            f"repeat: repeats must be one count or {n} of them (for the elements along axis {axis}), not negative; "
-            f"got {counts.dtype} of shape {counts.shape}"
+            f"repeat: repeats must be one count or {n} of them (for the elements along axis {axis}), not "
+            f"negative; got {counts.dtype} of shape {counts.shape}"
         )
     if counts.size != 1:
         return take(x, np.repeat(np.arange(n), counts), axis=axis)

@@ -10,7 +10,9 @@ from math import prod
 from types import FunctionType
 from typing import Any
 
-from chainrule.core.tensor import Tensor
+import numpy as np
+
+from chainrule.core.tensor import Tensor, _raw, _read_only
 from chainrule.ops import (
     creation,
     elementwise,
@@ -132,7 +134,8 @@ def _variadic(function: Callable) -> Callable:
     """`t.reshape(2, 3)` as well as `t.reshape((2, 3))`."""
 
     def method(self: Tensor, *shape: Any, **options: Any) -> Any:
-        return function(self, shape[0] if len(shape) == 1 else shape, **options)
+        lengths = shape[0] if len(shape) == 1 else shape
+        return function(self, lengths.tolist() if isinstance(lengths, np.ndarray) else lengths, **options)
 
     method.__doc__ = function.__doc__
     return method
@@ -218,6 +221,7 @@ for _name, _value in {
     "imag": property(creation.zeros_like, doc="Zeros: all tensors are real."),
     "itemsize": property(lambda self: self.dtype.itemsize, doc="Bytes per element."),
     "nbytes": property(lambda self: self.size * self.dtype.itemsize, doc="Bytes of the value."),
+    "flags": property(lambda self: _read_only(_raw(self)).flags, doc="NumPy's account of the value's memory."),
     "reshape": _variadic(layout.reshape),
     "view": _variadic(layout.reshape),
     "transpose": _transpose,

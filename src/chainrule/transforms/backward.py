@@ -154,14 +154,14 @@ def _fill_row(node: Node, row: list, known: Any) -> list:
 # Derivatives of derivatives ----------------------------------------------------------------------------------------
 
 
-def _recorded(node: Node, rule: Any, kept: tuple) -> list:
+def _recorded(node: Node, rule: Any, kept: tuple) -> tuple:
     """What a rule reads, as tensors that know where they came from, so that the rule itself is recorded."""
     if rule.sources is None:
         return rule.relink(node, kept)
-    return [
+    return tuple(
         value if source is None or type(value) in PYTHON_SCALARS else Tensor(value, _source_node(node, source, value))
         for value, source in zip(kept, rule.sources, strict=True)
-    ]
+    )
 
 
 def _source_node(node: Node, source: int, value: Any) -> Node | None:
@@ -183,6 +183,8 @@ def _source_node(node: Node, source: int, value: Any) -> Node | None:
 
 
 def _run_hooks(node: Node, g: Any) -> Any:
+    if type(g) is list:  # the residuals' cotangents pass by
+        return [_run_hooks(node, g[0]), *g[1:]]
     for hook in tuple(node.hooks or ()):
         given = g if isinstance(g, Tensor) else Tensor(g)
         replaced = hook(given)
@@ -221,9 +223,7 @@ def detect_anomaly() -> Iterator[None]:
 # Tensor.backward ---------------------------------------------------------------------------------------------------
 
 
-def backward(
-    self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
-) -> None:
+def backward(self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
     """Add to `.grad` of every leaf the gradient of this tensor with respect to it.
 
     Args:
@@ -276,4 +276,4 @@ def seed_for(output: Tensor, gradient: Any) -> Any:
     return gradient
 
 
-Tensor.backward = backward  # type: ignore[method-assign]
+Tensor.backward = backward  # type: ignore[attr-defined]

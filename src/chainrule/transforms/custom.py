@@ -15,7 +15,7 @@ from chainrule.core.tensor import Tensor, _raw
 from chainrule.transforms.trees import flatten, unflatten, zeros_like
 
 
-class custom_vjp:  # noqa: N801  (a decorator, named as in JAX)
+class custom_vjp:
     """Give a function your own reverse-mode derivative.
 
     Example:
@@ -35,6 +35,7 @@ class custom_vjp:  # noqa: N801  (a decorator, named as in JAX)
         self._forward: Callable | None = None
         self._backward: Callable | None = None
         update_wrapper(self, function)
+        self.name = getattr(function, "__name__", "a custom_vjp function")
 
     def defvjp(self, forward: Callable, backward: Callable) -> None:
         """Set the two halves of the rule."""
@@ -43,7 +44,7 @@ class custom_vjp:  # noqa: N801  (a decorator, named as in JAX)
 
     def __call__(self, *args: Any) -> Any:
         if self._forward is None or self._backward is None:
-            raise GradientError(f"{self.__name__}: call .defvjp(forward, backward) before using a custom_vjp function")
+            raise GradientError(f"{self.name}: call .defvjp(forward, backward) before using a custom_vjp function")
         leaves, treedef = flatten(args)
         floor = state.recording_floor.get()
         recorded = [x for x in leaves if isinstance(x, Tensor) and x._node is not None and x._node.level >= floor]
@@ -52,7 +53,7 @@ class custom_vjp:  # noqa: N801  (a decorator, named as in JAX)
             return self.function(*args)
         if level & 1:
             raise GradientError(
-                f"{self.__name__}: a custom_vjp function has no forward-mode rule; use reverse mode (grad, vjp), or "
+                f"{self.name}: a custom_vjp function has no forward-mode rule; use reverse mode (grad, vjp), or "
                 "forward mode over it (hvp)"
             )
         return self._record(leaves, treedef, level)
@@ -64,7 +65,7 @@ class custom_vjp:  # noqa: N801  (a decorator, named as in JAX)
         outputs, out_def = flatten(value)
         outputs = [y._value if isinstance(y, Tensor) and y._node is None else y for y in outputs]
         if not all(isinstance(y, Tensor) or is_array(y) for y in outputs):
-            raise TypeError(f"{self.__name__}: the forward half must return (arrays or tensors, residuals)")
+            raise TypeError(f"{self.name}: the forward half must return (arrays or tensors, residuals)")
         call = _Call(self, treedef, out_def, values, residuals)
         edges = [
             (x._node, _CustomRule(k), (call,)) for k, (x, here) in enumerate(zip(leaves, inside, strict=True)) if here
@@ -78,7 +79,7 @@ class custom_vjp:  # noqa: N801  (a decorator, named as in JAX)
 
     def _primitive(self, outputs: int) -> Primitive:
         names = [f"y{i}" for i in range(outputs)] if outputs > 1 else ()
-        return Primitive(self.__name__, lambda xp, *args: self.function(*args), None, outputs=names)
+        return Primitive(self.name, lambda xp, *args: self.function(*args), None, outputs=names)
 
 
 class _Call:
@@ -98,7 +99,7 @@ class _Call:
             return self._last[1]
         cotangent = unflatten(self.out_def, g if type(g) is list else [g])
         rows = self.owner._backward(self.residuals, cotangent)  # type: ignore[misc]
-        name = self.owner.__name__
+        name = self.owner.name
         arguments = self.treedef.children() if self.treedef is not None else [None]
         if not isinstance(rows, (tuple, list)) or len(rows) != len(arguments):
             raise ValueError(
@@ -122,7 +123,7 @@ class _Call:
         shape = tuple(getattr(cotangent, "shape", ()))
         if shape != tuple(getattr(value, "shape", ())):
             raise ValueError(
-                f"{self.owner.__name__}: the backward half returned a cotangent of shape {shape} for an input of "
+                f"{self.owner.name}: the backward half returned a cotangent of shape {shape} for an input of "
                 f"shape {tuple(value.shape)}"
             )
         return cotangent
@@ -149,5 +150,5 @@ class _CustomRule:
             return Tensor(cotangent)
         return cotangent
 
-    def relink(self, node: Node, kept: tuple) -> list:
-        return [kept[0].relinked(node)]
+    def relink(self, node: Node, kept: tuple) -> tuple:
+        return (kept[0].relinked(node),)

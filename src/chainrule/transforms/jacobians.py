@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core.tensor import Tensor, _raw
 from chainrule.core.namespace import namespace_of, tensor_namespace
+from chainrule.core.tensor import Tensor, _raw
 from chainrule.transforms.forward import jvp
 from chainrule.transforms.reverse import grad, vjp
 from chainrule.transforms.trees import flatten, unflatten
@@ -142,7 +142,9 @@ def _stacked(parts: list, y: Any, x: Any, axis: int) -> Any:
     """Rows or columns of one block as an array of the output's shape followed by the input's."""
     shape = (*getattr(y, "shape", ()), *getattr(x, "shape", ()))
     known = next((part for part in parts if isinstance(part, Tensor)), parts[0] if parts else _zeros(x))
-    xp = tensor_namespace if isinstance(known, Tensor) else namespace_of(known if hasattr(known, "dtype") else _zeros(x))
+    xp = (
+        tensor_namespace if isinstance(known, Tensor) else namespace_of(known if hasattr(known, "dtype") else _zeros(x))
+    )
     if not parts:
         return xp.reshape(xp.zeros((0,), dtype=_raw(_zeros(x)).dtype), shape)
     whole = xp.stack([xp.asarray(part) if isinstance(part, float) else part for part in parts], axis=axis)

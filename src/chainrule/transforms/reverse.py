@@ -100,7 +100,7 @@ def vjp(function: Callable, *primals: Any, has_aux: bool = False) -> tuple:
     leaves, treedef = flatten(value)
 
     def pull(cotangent: Any) -> tuple:
-        seeds, seed_def = flatten(cotangent)
+        seeds, _ = flatten(cotangent)
         if len(seeds) != len(leaves):
             raise ValueError(f"vjp: the value has {len(leaves)} leaves, the cotangent {len(seeds)}")
         token = state.current_level.set(level)

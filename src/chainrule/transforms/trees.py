@@ -49,7 +49,10 @@ def lift(value: Any, transform: str, where: str) -> tuple[Any, Any]:
         dtype = str(value.dtype)
     elif is_array(value):  # another library's array cannot be held unchanged: compute with a copy
         xp = namespace_of(value)
-        inner, dtype = value if isinstance(value, np.generic) else xp.asarray(value, copy=True), str(value.dtype)
+        inner, dtype = (
+            value if isinstance(value, np.generic) else xp.asarray(value, copy=True),
+            str(value.dtype),
+        )
     else:
         inner, dtype = value, kind.__name__
     if "float" in dtype:
@@ -78,9 +81,8 @@ def dual(value: Any, tangent: Any, level: int) -> Tensor:
 
 def leave(value: Any, level: int) -> Any:
     """A result seen from outside `level`: the older value inside, or the value itself where it does not depend."""
-    if isinstance(value, Tensor):
-        if value._node is None or value._node.level == level:
-            return value._value
+    if isinstance(value, Tensor) and (value._node is None or value._node.level == level):
+        return value._value
     return value
 
 
