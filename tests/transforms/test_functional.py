@@ -97,6 +97,22 @@ def test_vjp_checks_the_cotangents_structure_and_shape():
         pull((np.ones(3), np.ones(3)))
 
 
+def test_changing_what_vjp_returned_does_not_change_what_it_pulls():
+    value, pull = cr.vjp(np.tanh, np.zeros(3))
+    value[:] = 100
+    assert pull(np.ones(3))[0].tolist() == [1, 1, 1]
+    seed = np.ones(3)
+    (g,) = cr.vjp(lambda x: x + 0.0, np.zeros(3))[1](seed)
+    g[0] = 7
+    assert seed.tolist() == [1, 1, 1]
+
+
+def test_floats_in_floats_out():
+    value, g = cr.value_and_grad(np.tanh)(1.0)
+    assert type(value) is type(g) is float
+    assert [type(v) for v in cr.jvp(np.sin, (1.0,), (1.0,))] == [float, float]
+
+
 def test_jvp_of_pytrees():
     value, tangent = cr.jvp(lambda p: {"y": p["a"] * p["b"]}, ({"a": 2.0, "b": 3.0},), ({"a": 1.0, "b": 10.0},))
     assert value["y"] == 6

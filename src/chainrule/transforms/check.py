@@ -233,7 +233,7 @@ class _Line:
 
     def at(self, offset: float) -> float:
         moved = list(self.points)
-        copy = np.array(self.points[self.place], dtype=np.float64)
+        copy = np.array(self.points[self.place], dtype=np.float64, order="C")  # so that reshape is a view
         copy.reshape(-1)[self.element] += offset
         moved[self.place] = copy if copy.shape else np.float64(copy)
         return float(_raw(self.function(*moved)))

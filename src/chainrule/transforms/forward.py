@@ -42,8 +42,8 @@ def jvp(function: Callable, primals: Sequence[Any], tangents: Sequence[Any], has
         result = function(*unflatten(treedef, duals))
         value, aux = result if has_aux else (result, None)
         leaves, out_def = flatten(value)
-        as_tensor = any(isinstance(v, Tensor) for v in (*values, *directions))
-        shown = [output(leaf, level, as_tensor) for leaf in leaves]
+        given = (*values, *directions)
+        shown = [output(leaf, level, given) for leaf in leaves]
         pushed = [give_back(tangent_of(leaf, level), shape) for leaf, shape in zip(leaves, shown, strict=True)]
     answer = unflatten(out_def, shown), unflatten(out_def, pushed)
     return (*answer, aux) if has_aux else answer

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
+import numpy as np
+
 from chainrule.core import state
 from chainrule.core.errors import GradientError
 from chainrule.core.node import Node
@@ -70,11 +72,10 @@ def value_and_grad(function: Callable, argnums: int | Sequence[int] = 0, has_aux
             result = function(*inputs.args, **kwargs)
             value, aux = result if has_aux else (result, None)
             gradients = inputs.gradients(value, None)
-            as_tensor = inputs.any_tensor
-            value = output(value, level, as_tensor)
+            value = output(value, level, inputs.given)
             if has_aux:
                 aux_leaves, aux_def = flatten(aux)
-                aux = unflatten(aux_def, [output(leaf, level, as_tensor) for leaf in aux_leaves])
+                aux = unflatten(aux_def, [output(leaf, level, inputs.given) for leaf in aux_leaves])
         finally:
             state.current_level.reset(token)
         return ((value, aux) if has_aux else value), (gradients[0] if single else tuple(gradients))
@@ -109,8 +110,13 @@ def vjp(function: Callable, *primals: Any, has_aux: bool = False) -> tuple:
         finally:
             state.current_level.reset(token)
 
-    shown = unflatten(treedef, [output(leaf, level, inputs.any_tensor) for leaf in leaves])
+    shown = unflatten(treedef, [_copied(output(leaf, level, inputs.given)) for leaf in leaves])
     return (shown, pull, aux) if has_aux else (shown, pull)
+
+
+def _copied(value: Any) -> Any:
+    """An array the caller may change while the graph, which may keep the original, waits to be pulled."""
+    return value.copy() if type(value) is np.ndarray else value
 
 
 class _Inputs:
@@ -138,10 +144,6 @@ class _Inputs:
             self.trees.append((treedef, len(values)))
         self.nodes = [leaf._node for leaf in self.leaves]
 
-    @property
-    def any_tensor(self) -> bool:
-        return any(isinstance(value, Tensor) for value in self.given)
-
     def gradients(self, value: Any, seed: Any) -> list:
         """Gradients of a scalar result, one tree per differentiated argument."""
         shape = getattr(value, "shape", ())
@@ -165,7 +167,7 @@ class _Inputs:
         for node, leaf in zip(self.nodes, self.leaves, strict=True):
             g = found.get(node)
             flat.append(zeros_like(leaf._value) if g is None else g)
-        flat = give_back_all(flat, self.given)
+        flat = give_back_all(flat, self.given, seeds)
         trees, start = [], 0
         for treedef, count in self.trees:
             trees.append(unflatten(treedef, flat[start : start + count]))

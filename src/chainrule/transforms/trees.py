@@ -104,25 +104,30 @@ def _owned(value: Any) -> Any:
     return value
 
 
-def give_back_all(values: Sequence[Any], given: Sequence[Any]) -> list:
-    """`give_back` for several gradients; two never are the same array."""
-    seen: set[int] = set()
+def give_back_all(values: Sequence[Any], given: Sequence[Any], seeds: Sequence[Any] = ()) -> list:
+    """`give_back` for several gradients; none is the same array as another or as one of the caller's `seeds`."""
+    taken = {id(seed) for seed in seeds}
     results = []
     for value, original in zip(values, given, strict=True):
         result = give_back(value, original)
-        if id(result) in seen and type(result) is np.ndarray:
+        if id(result) in taken and type(result) is np.ndarray:
             result = result.copy()
-        seen.add(id(result))
+        taken.add(id(result))
         results.append(result)
     return results
 
 
-def output(value: Any, level: int, as_tensor: bool) -> Any:
-    """A result of the differentiated function in the form its arguments had."""
+def output(value: Any, level: int, given: Sequence[Any]) -> Any:
+    """A result of the differentiated function in the form its arguments had: tensor, array or float."""
     value = leave(value, level)
-    if isinstance(value, Tensor):
-        return value if value._node is not None or as_tensor else value._value
-    return Tensor(value) if as_tensor and is_array(value) else value
+    if isinstance(value, Tensor) and value._node is not None:
+        return value
+    value = value._value if isinstance(value, Tensor) else value
+    if any(isinstance(leaf, Tensor) for leaf in given):
+        return Tensor(value) if is_array(value) else value
+    if type(value) is np.float64 and all(type(leaf) is float for leaf in given):
+        return float(value)
+    return value
 
 
 def zeros_like(value: Any) -> Any:
