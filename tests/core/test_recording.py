@@ -168,3 +168,26 @@ def test_hash_is_identity_and_equality_elementwise():
     t, u = parameter(), parameter()
     assert (t == u).tolist() == [True] * 3
     assert len({t, u}) == 2
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        (lambda t: t + np.ones(4), "add"),
+        (lambda t: np.ones(4) * t, "multiply"),
+        (lambda t: t @ np.ones(4), "matmul"),
+        (lambda t: t.reshape(2, 2), "reshape"),
+        (lambda t: np.concatenate([t, np.ones((2, 2))]), "concat"),
+        (lambda t: np.stack([t, np.ones(4)]), "stack"),
+    ],
+)
+def test_a_shape_that_does_not_fit_is_reported_with_operation_and_shapes(operation, name):
+    with pytest.raises(ValueError, match=rf"^{name}.*\(3,\).*") as caught:
+        operation(parameter())
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_number_is_refused_by_name():
+    for bad in ("text", None, object(), np.array(["a"])):
+        with pytest.raises(TypeError, match="add"):
+            parameter() + bad

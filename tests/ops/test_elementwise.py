@@ -170,9 +170,7 @@ def test_first_and_second_derivatives_of_one_array_agree_with_central_difference
 @pytest.mark.parametrize("name", BINARY)
 @FEW
 @given(shapes=mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=3), seed=SEEDS)
-def test_first_and_second_derivatives_of_two_broadcast_arrays_agree_with_central_differences(
-    name, shapes, seed
-):
+def test_first_and_second_derivatives_of_two_broadcast_arrays_agree_with_central_differences(name, shapes, seed):
     _, first, second = BINARY[name]
     a = points(seed, shapes.input_shapes[0], first)
     b = points(seed + 1, shapes.input_shapes[1], second)
@@ -309,9 +307,7 @@ def test_an_operand_that_is_not_a_real_number_is_refused_by_name(value):
 
 # Other libraries --------------------------------------------------------------------------------------------
 
-ONE_ARRAY = {
-    name: (getattr(ops, name), UNARY[name][1] if name in UNARY else (-3, 3)) for name in [*UNARY, *FLAT]
-}
+ONE_ARRAY = {name: (getattr(ops, name), UNARY[name][1] if name in UNARY else (-3, 3)) for name in [*UNARY, *FLAT]}
 TWO_ARRAYS = {name: (getattr(ops, name), *bounds) for name, (_, *bounds) in BINARY.items()} | {
     "where": (lambda a, b: ops.where(a > 0, a, b), (-1, 1), (-1, 1)),
     "where of a number": (lambda a, b: ops.where(a > b, a, 0.0), (-1, 1), (-1, 1)),

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from operation_cases import CASES, Draw, ops
+from operation_cases import CASES, Draw
 
 import chainrule as cr
 import chainrule.ops
+from chainrule.core.namespace import tensor_namespace as ops
 from chainrule.core.primitive import Primitive
 from chainrule.core.tensor import Tensor
 

@@ -86,6 +86,7 @@ CASES = {
     "pad by symmetry": (lambda f, x: f.pad(x, 2, mode="symmetric"), (2, 3)),
     "pad by the edge": (lambda f, x: f.pad(x, ((1, 2), (0, 0)), mode="edge"), (2, 3)),
     "pad by wrapping": (lambda f, x: f.pad(x, 3, mode="wrap"), (2, 3)),
+    "pad by the edge, not at all": (lambda f, x: f.pad(x, 0, mode="edge"), (2, 3)),
     "diag of a vector": (lambda f, x: f.diag(x), (3,)),
     "diag of a vector, above": (lambda f, x: f.diag(x, 2), (3,)),
     "diag of a vector, below": (lambda f, x: f.diag(x, -1), (2,)),
@@ -285,9 +286,7 @@ def test_joined_float32_and_float64_get_gradients_of_their_own_types():
 @pytest.mark.parametrize("dtype", [None, np.float32, np.int64, bool, "float32"])
 def test_arrays_from_a_shape_are_numpys(name, shape, dtype):
     y = getattr(creation, name)(shape, dtype=dtype)
-    assert_array_equal(
-        y.numpy(), getattr(np, "zeros" if name == "empty" else name)(shape, dtype=dtype), strict=True
-    )
+    assert_array_equal(y.numpy(), getattr(np, "zeros" if name == "empty" else name)(shape, dtype=dtype), strict=True)
 
 
 @pytest.mark.parametrize("name, value", [("zeros_like", 0), ("ones_like", 1), ("empty_like", 0)])
@@ -312,9 +311,7 @@ def test_full_of_a_recorded_number_passes_its_gradient_on():
 
 
 def test_eye_arange_and_linspace_of_numbers_are_numpys():
-    assert_array_equal(
-        creation.eye(2, 3, k=1, dtype=np.float32).numpy(), np.eye(2, 3, 1, np.float32), strict=True
-    )
+    assert_array_equal(creation.eye(2, 3, k=1, dtype=np.float32).numpy(), np.eye(2, 3, 1, np.float32), strict=True)
     assert_array_equal(creation.eye(2).numpy(), np.eye(2), strict=True)
     assert_array_equal(creation.arange(3).numpy(), np.arange(3), strict=True)
     assert_array_equal(creation.arange(1, 2, 0.25).numpy(), np.arange(1, 2, 0.25), strict=True)
@@ -324,10 +321,7 @@ def test_eye_arange_and_linspace_of_numbers_are_numpys():
 @pytest.mark.parametrize("name", ["zeros", "ones", "eye"])
 def test_an_array_made_with_another_librarys_dtype_is_of_that_library(name):
     cr.tensor(array_api_strict.asarray(1.0))  # a library is known from its first array on
-    assert (
-        type(getattr(creation, name)(2, dtype=array_api_strict.float32).data)
-        is array_api_strict._array_object.Array
-    )
+    assert type(getattr(creation, name)(2, dtype=array_api_strict.float32).data) is array_api_strict._array_object.Array
 
 
 # Errors -----------------------------------------------------------------------------------------------------

@@ -23,11 +23,7 @@ def arrays_and_an_axis(draw, ties, max_side=4):
     shape = draw(array_shapes(max_dims=3, max_side=max_side))
     rng = np.random.default_rng(draw(SEEDS))
     size = int(np.prod(shape))
-    x = (
-        rng.integers(-2, 3, size) * 1.0
-        if ties
-        else rng.permutation(size) * 0.3 - 1.17 + rng.uniform(0, 0.1, size)
-    )
+    x = rng.integers(-2, 3, size) * 1.0 if ties else rng.permutation(size) * 0.3 - 1.17 + rng.uniform(0, 0.1, size)
     return x.reshape(shape), draw(st.none() | st.integers(-len(shape), len(shape) - 1))
 
 
@@ -130,9 +126,7 @@ def test_searchsorted_is_numpys_with_and_without_a_sorter(vector, values, side):
     sorter = np.argsort(x)
     assert_array_equal(ops.searchsorted(cr.tensor(np.sort(x)), values, side).numpy(), expected)
     assert_array_equal(ops.searchsorted(cr.tensor(x), values, side, sorter).numpy(), expected)
-    assert_array_equal(
-        ops.searchsorted(x, cr.tensor(np.array(values)), side, cr.tensor(sorter)).numpy(), expected
-    )
+    assert_array_equal(ops.searchsorted(x, cr.tensor(np.array(values)), side, cr.tensor(sorter)).numpy(), expected)
 
 
 # Distinct values --------------------------------------------------------------------------------------------
@@ -199,9 +193,7 @@ def test_first_and_second_derivatives_of_quantile_agree_with_central_differences
 @given(case=arrays_and_an_axis(ties=False), keepdims=st.booleans())
 def test_median_is_numpys_and_shares_its_gradient_between_the_middle_two(case, keepdims):
     x, axis = case
-    assert_allclose(
-        ops.median(cr.tensor(x), axis, keepdims).numpy(), np.median(x, axis=axis, keepdims=keepdims)
-    )
+    assert_allclose(ops.median(cr.tensor(x), axis, keepdims).numpy(), np.median(x, axis=axis, keepdims=keepdims))
     g = cr.grad(ops.median)(x)
     middle = np.sort(x, axis=None)[[(x.size - 1) // 2, x.size // 2]]
     assert_array_equal(g, np.isin(x, middle) / len(set(middle)))

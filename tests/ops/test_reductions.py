@@ -131,9 +131,7 @@ def test_first_and_second_derivatives_agree_with_central_differences(name, case,
     if name == "std" and SMOOTH[name](x, axis=axis).min() == 0:
         x = np.zeros_like(x)[..., None] + [0.3, 1.1]  # one element has no spread; two do
         axis = -1
-    cr.check_grads(
-        lambda t: getattr(ops, name)(t, axis=axis, keepdims=keepdims), (x,), order=2, max_elements=6
-    )
+    cr.check_grads(lambda t: getattr(ops, name)(t, axis=axis, keepdims=keepdims), (x,), order=2, max_elements=6)
 
 
 @pytest.mark.parametrize("name", ["var", "std"])
@@ -267,9 +265,9 @@ REDUCED = {
     if (name, axis) != ("std", ())  # an element alone has no spread, and a kink there
 }
 TOTALS = {
-    f"{name} along {axis}, initial {initial}": lambda x, name=name, axis=axis, initial=initial: getattr(
-        ops, name
-    )(x, axis=axis, include_initial=initial)
+    f"{name} along {axis}, initial {initial}": lambda x, name=name, axis=axis, initial=initial: getattr(ops, name)(
+        x, axis=axis, include_initial=initial
+    )
     for name in RUNNING
     for axis in (None, 0, -1)
     for initial in (False, True)

@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from operation_cases import CASES, Draw, ops
+from operation_cases import CASES, Draw
 from peers.torch_namespace import namespace
 
 import chainrule as cr
+from chainrule.core.namespace import tensor_namespace as ops
 from chainrule.core.tensor import Tensor
 
 #: What PyTorch has no differentiable counterpart of; where an element is assigned twice ("setitem") it gives both

@@ -88,6 +88,8 @@ class Rule:
             else:
                 self.pull = lambda xp, g, *kept: g * function(*kept)
         elif "k" in names:  # one rule for each of any number of inputs
+            if "k" in inspect.signature(primitive.value).parameters:
+                raise TypeError(f"{primitive.name}: in a rule, k is the number of the input; rename the parameter k")
             self.pull = (
                 (lambda xp, g, *kept: function(xp, g, index, *kept))
                 if takes_xp
@@ -247,7 +249,10 @@ class Primitive:
             nodes.append(node)
         if xp is not fast_numpy or (level > 0 and level & 1):
             return self._nested(inputs, params)  # another library, tensors inside tensors, or forward mode
-        y = self.value(xp, *values, **params)
+        try:
+            y = self.value(xp, *values, **params)
+        except (ValueError, TypeError) as error:
+            raise self._named(error, values) from None
         if level < _floor() or not self.differentiable:
             return self._constant(y)
         return self._record(inputs, values, nodes, y, params, level)
@@ -354,7 +359,18 @@ class Primitive:
             if self.outputs:
                 return tuple(_unrecorded(part) for part in y)
             return _unrecorded(y)
-        return self.value(namespace_of(*values), *values, **params)
+        try:
+            return self.value(namespace_of(*values), *values, **params)
+        except (ValueError, TypeError) as error:
+            raise self._named(error, values) from None
+
+    def _named(self, error: Exception, values: Sequence[Any]) -> Exception:
+        """An array library's error, with the name of the operation and what it was given."""
+        if not self.name or str(error).startswith(f"{self.name}: "):
+            return error
+        given = ", ".join(f"{v.dtype} {tuple(v.shape)}" if hasattr(v, "dtype") else type(v).__name__ for v in values)
+        kind = np.linalg.LinAlgError if isinstance(error, np.linalg.LinAlgError) else ValueError
+        return (TypeError if isinstance(error, TypeError) else kind)(f"{self.name}: {error} [given: {given}]")
 
     # Forward mode ------------------------------------------------------------------------------------------------
 

@@ -125,9 +125,7 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Any]:
         raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
     vectors = [as_operand("meshgrid", x) for x in arrays]
     if any(len(x.shape) > 1 for x in vectors):
-        raise ValueError(
-            f"meshgrid: needs vectors, got shapes {', '.join(str(tuple(x.shape)) for x in vectors)}"
-        )
+        raise ValueError(f"meshgrid: needs vectors, got shapes {', '.join(str(tuple(x.shape)) for x in vectors)}")
     places = list(range(len(vectors)))
     if indexing == "xy" and len(places) > 1:
         places[:2] = [1, 0]

@@ -232,12 +232,8 @@ isinf = constant("isinf", lambda xp, x: xp.isinf(x))
 isnan = constant("isnan", lambda xp, x: xp.isnan(x))
 signbit = constant("signbit", lambda xp, x: xp.signbit(x))
 nextafter = constant("nextafter", lambda xp, a, b: xp.nextafter(a, b))
-logical_and = constant(
-    "logical_and", lambda xp, a, b: xp.logical_and(a, b), text="$a and $b", latex=r"$a \land $b"
-)
-logical_or = constant(
-    "logical_or", lambda xp, a, b: xp.logical_or(a, b), text="$a or $b", latex=r"$a \lor $b"
-)
+logical_and = constant("logical_and", lambda xp, a, b: xp.logical_and(a, b), text="$a and $b", latex=r"$a \land $b")
+logical_or = constant("logical_or", lambda xp, a, b: xp.logical_or(a, b), text="$a or $b", latex=r"$a \lor $b")
 logical_xor = constant("logical_xor", lambda xp, a, b: xp.logical_xor(a, b))
 logical_not = constant("logical_not", lambda xp, x: xp.logical_not(x), text="not $x", latex=r"\lnot $x")
 bitwise_and = constant("bitwise_and", lambda xp, a, b: a & b)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.primitive import Primitive, as_operand, general, linear
-from chainrule.core.tensor import _raw
+from chainrule.core.tensor import Tensor, _raw
 from chainrule.ops.axes import normalize_axis
 from chainrule.ops.indexing import getitem, scatter_add, take
 from chainrule.ops.layout import (
@@ -208,9 +208,7 @@ def tile(x: Any, repetitions: Any, /) -> Any:
     counts = (1,) * (ndim - len(counts)) + counts
     shape = (1,) * (ndim - len(x.shape)) + tuple(x.shape)
     copies = reshape(x, tuple(length for n in shape for length in (1, n)))
-    copies = broadcast_to(
-        copies, tuple(length for r, n in zip(counts, shape, strict=True) for length in (r, n))
-    )
+    copies = broadcast_to(copies, tuple(length for r, n in zip(counts, shape, strict=True) for length in (r, n)))
     return reshape(copies, tuple(r * n for r, n in zip(counts, shape, strict=True)))
 
 
@@ -287,19 +285,15 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any 
         constants = _pairs("constant_values", constant_values, len(widths))
         return _pad(x, widths=widths, constants=constants)
     if mode not in _PAD_MODES:
-        raise ValueError(
-            f"pad: mode {mode!r} is not supported; use 'constant', {', '.join(map(repr, _PAD_MODES))}"
-        )
+        raise ValueError(f"pad: mode {mode!r} is not supported; use 'constant', {', '.join(map(repr, _PAD_MODES))}")
     for axis, pair in enumerate(widths):
         if pair == (0, 0):
             continue
         if x.shape[axis] == 0:
-            raise ValueError(
-                f"pad: mode {mode!r} has nothing to copy along axis {axis} of shape {tuple(x.shape)}"
-            )
+            raise ValueError(f"pad: mode {mode!r} has nothing to copy along axis {axis} of shape {tuple(x.shape)}")
         copied = np.pad(np.arange(x.shape[axis]), pair, mode=mode)  # type: ignore[call-overload]
         x = take(x, copied, axis=axis)
-    return x
+    return x if isinstance(x, Tensor) else Tensor(x)
 
 
 def _pad_widths(pad_width: Any, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:

@@ -30,9 +30,7 @@ _broadcast_to = linear(
     lambda g: g,  # the walk sums to shape
 )
 _astype = linear("astype", lambda xp, x, *, dtype: xp.astype(x, dtype), lambda g: g)  # the walk casts back
-_flip = linear(
-    "flip", lambda xp, x, *, axis: xp.flip(x, axis=axis), lambda xp, g, axis: xp.flip(g, axis=axis)
-)
+_flip = linear("flip", lambda xp, x, *, axis: xp.flip(x, axis=axis), lambda xp, g, axis: xp.flip(g, axis=axis))
 _roll = linear(
     "roll",
     lambda xp, x, *, shift, axis: xp.roll(x, shift, axis=axis),
@@ -55,9 +53,7 @@ _triu = linear(
 def reshape(x: Any, /, shape: Any, order: str = "C") -> Any:
     """The elements of `x` in a new shape; one length may be −1. Only C order is supported."""
     if order not in ("C", "A"):
-        raise ValueError(
-            f"reshape: order {order!r} is not supported, only 'C'; transpose before and after instead"
-        )
+        raise ValueError(f"reshape: order {order!r} is not supported, only 'C'; transpose before and after instead")
     x = as_operand("reshape", x)
     wanted = tuple(index(n) for n in shape) if isinstance(shape, (tuple, list)) else (index(shape),)
     size = math.prod(x.shape)

@@ -32,7 +32,8 @@ from chainrule.ops import (
 
 
 def _bound(operation: Callable) -> Callable:
-    return operation if isinstance(operation, FunctionType) else operation.__call__
+    call: Callable = operation if isinstance(operation, FunctionType) else operation.__call__  # type: ignore[operator]
+    return call
 
 
 def _unary(operation: Callable) -> Callable:

@@ -209,9 +209,7 @@ def unique_values(x: Any, /) -> Any:
     return unique_all(x).values
 
 
-def unique(
-    x: Any, /, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False
-) -> Any:
+def unique(x: Any, /, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False) -> Any:
     """The distinct values of `x` in order, with the further parts asked for, as in `np.unique`."""
     values, *parts = unique_all(x)
     wanted = (return_index, return_inverse, return_counts)

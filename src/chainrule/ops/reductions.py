@@ -118,9 +118,7 @@ _var = composed(
 # Where all elements are equal the standard deviation has a kink, and its derivative is 0 by convention.
 
 
-def _std_rule(
-    xp: Any, g: Any, x: Any, y: Any, axis: tuple[int, ...], correction: float, keepdims: bool
-) -> Any:
+def _std_rule(xp: Any, g: Any, x: Any, y: Any, axis: tuple[int, ...], correction: float, keepdims: bool) -> Any:
     g = g / (zero_safe(xp, y) * _divisor(x.shape, axis, correction))
     return _spread(xp, g, x.shape, axis, keepdims) * _centred(xp, x, axis)
 
@@ -148,9 +146,7 @@ def _winner(xp: Any, x: Any, y: Any, axis: tuple[int, ...], keepdims: bool) -> A
     if not keepdims:
         y = _keep(xp, y, x.shape, axis)
     hit = xp.astype((x == y) | ((x != x) & (y != y)), y.dtype)  # a NaN wins, as in the value
-    return _on_rows(
-        xp, lambda rows: rows * xp.astype(xp.cumulative_sum(rows, axis=1) == 1, y.dtype), hit, axis
-    )
+    return _on_rows(xp, lambda rows: rows * xp.astype(xp.cumulative_sum(rows, axis=1) == 1, y.dtype), hit, axis)
 
 
 def _extreme_rule(xp: Any, g: Any, x: Any, y: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -229,9 +225,7 @@ _any = constant("any", lambda xp, x, *, axis, keepdims: xp.any(x, axis=axis, kee
 _all = constant("all", lambda xp, x, *, axis, keepdims: xp.all(x, axis=axis, keepdims=keepdims))
 _count_nonzero = constant(
     "count_nonzero",
-    lambda xp, x, *, axis, keepdims: xp.sum(
-        xp.astype(xp.astype(x, xp.bool), xp.int64), axis=axis, keepdims=keepdims
-    ),
+    lambda xp, x, *, axis, keepdims: xp.sum(xp.astype(xp.astype(x, xp.bool), xp.int64), axis=axis, keepdims=keepdims),
 )
 
 # Public functions -------------------------------------------------------------------------------------------
@@ -282,9 +276,7 @@ def _extreme(primitive: Primitive, x: Any, axis: Any, keepdims: bool) -> Any:
     x = as_operand(primitive.name, x)
     shape = tuple(x.shape)
     if 0 in shape and reduced_size(shape, normalize_axes(axis, len(shape), primitive.name)) == 0:
-        raise ValueError(
-            f"{primitive.name}: there is no extreme among no elements (shape {shape}, axis {axis})"
-        )
+        raise ValueError(f"{primitive.name}: there is no extreme among no elements (shape {shape}, axis {axis})")
     return _reduce(primitive, x, axis, keepdims)
 
 
