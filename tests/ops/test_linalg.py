@@ -174,9 +174,7 @@ def test_lstsq_is_numpys(seed, columns, shape):
         assert_allclose(ours if isinstance(ours, int) else ours.numpy(), theirs, rtol=1e-10, atol=1e-10)
 
 
-@given(
-    sizes=st.lists(st.integers(1, 4), min_size=3, max_size=6), from_row=st.booleans(), to_column=st.booleans()
-)
+@given(sizes=st.lists(st.integers(1, 4), min_size=3, max_size=6), from_row=st.booleans(), to_column=st.booleans())
 def test_multi_dot_is_the_product_from_left_to_right(sizes, from_row, to_column):
     rng = np.random.default_rng(len(sizes))
     arrays = [rng.standard_normal(pair) for pair in pairwise(sizes)]
@@ -187,9 +185,7 @@ def test_multi_dot_is_the_product_from_left_to_right(sizes, from_row, to_column)
     expected = arrays[0]
     for x in arrays[1:]:
         expected = expected @ x
-    assert_allclose(
-        linalg.multi_dot([cr.tensor(x) for x in arrays]).numpy(), expected, rtol=1e-12, atol=1e-12
-    )
+    assert_allclose(linalg.multi_dot([cr.tensor(x) for x in arrays]).numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_multi_dot_multiplies_in_the_cheapest_order():
@@ -333,6 +329,19 @@ def test_singular_vectors_of_a_zero_singular_value_of_a_tall_matrix_have_no_fini
     assert np.isnan(cr.grad(lambda x: linalg.svd(x, full_matrices=False).Vh[1, 2])(x.T)).any()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_in_a_stack_only_the_matrices_with_equal_values_lose_their_gradient():
+    x = np.stack([np.eye(3), symmetric(matrices(0, 3, 3)), np.diag([1.0, 2.0, 2.0])])
+    for factor in (lambda x: linalg.eigh(x).eigenvectors, lambda x: linalg.svd(x).U):
+        g = cr.grad(lambda x, factor=factor: (factor(x) ** 2 * np.arange(3.0)).sum())(x)
+        assert_array_equal(np.isnan(g).any((-2, -1)), [True, False, True])
+
+
+def test_vectors_of_a_single_zero_singular_value_of_a_square_matrix_differentiate():
+    x = matrices(4, 3, 3, rank=2)
+    cr.check_grads(lambda x: sign_free(linalg.svd(x).U, linalg.svd(x).Vh), (x,))
+
+
 def test_a_vector_apart_from_equal_eigenvalues_has_its_gradient():
     turn = np.linalg.qr(matrices(7, 3, 3))[0]
     x = turn @ np.diag([1.0, 2.0, 2.0]) @ turn.T
@@ -387,12 +396,8 @@ def test_matrix_norms_of_every_order_are_numpys_and_differentiate_twice(order, s
     cr.check_grads(lambda x: linalg.matrix_norm(x, ord=order, keepdims=keepdims), (x,), order=2)
 
 
-@given(
-    shape=array_shapes(min_dims=0, max_dims=3, max_side=3), keepdims=st.booleans(), data=st.data(), seed=SEEDS
-)
-def test_norm_has_numpys_meaning_of_order_and_axis_and_refuses_what_numpy_refuses(
-    shape, keepdims, data, seed
-):
+@given(shape=array_shapes(min_dims=0, max_dims=3, max_side=3), keepdims=st.booleans(), data=st.data(), seed=SEEDS)
+def test_norm_has_numpys_meaning_of_order_and_axis_and_refuses_what_numpy_refuses(shape, keepdims, data, seed):
     places = st.integers(-len(shape), len(shape) - 1) if shape else st.nothing()
     axis = data.draw(st.none() | places | st.tuples(places, places))
     order = data.draw(st.sampled_from([None, *VECTOR_ORDERS, "fro", "nuc"]))

@@ -59,6 +59,14 @@ def namespace_of(*values: Any) -> Any:
     return fast_numpy
 
 
+def copy_like(value: Any, like: Any) -> Any:
+    """`value`, of any library, as a new array of the library and dtype of the array `like`."""
+    xp = namespace_of(like)
+    if namespace_of(value) is not xp:
+        value = np.asarray(value)
+    return xp.asarray(value, dtype=like.dtype, copy=True)
+
+
 def is_array(value: Any) -> bool:
     """Whether `value` is an array of a library that follows the array API; remembers its namespace."""
     kind = type(value)

@@ -254,7 +254,7 @@ class Primitive:
         except (ValueError, TypeError) as error:
             raise self._named(error, values) from None
         if level < _floor() or not self.differentiable:
-            return self._constant(y)
+            return self._constant(_own(y, inputs))
         return self._record(inputs, values, nodes, y, params, level)
 
     def _constant(self, y: Any) -> Any:
@@ -331,7 +331,7 @@ class Primitive:
         levels = [x._node.level for x in inputs if isinstance(x, Tensor) and x._node is not None]
         level = max(levels, default=-1)
         if level < floor or not self.differentiable:
-            return self._constant(self.value(_raw_namespace(inputs), *map(_raw, inputs), **params))
+            return self._constant(_own(self.value(_raw_namespace(inputs), *map(_raw, inputs), **params), inputs))
         values, nodes = [], []
         for x in inputs:
             inside = isinstance(x, Tensor) and x._node is not None and x._node.level == level
@@ -511,6 +511,19 @@ def _unrecorded(y: Any) -> Any:
 
 
 _plain = _unrecorded
+
+
+def _own(y: Any, inputs: Sequence[Any]) -> Any:
+    """`y`, copied where it may be a view of a caller's array, which may be changed later; a tensor's value may not."""
+    if isinstance(y, tuple):
+        return tuple(_own(part, inputs) for part in y)
+    if type(y) is np.ndarray:
+        if y.base is None and not any(y is x for x in inputs):
+            return y
+        return y.copy() if any(isinstance(x, np.ndarray) for x in inputs) else y
+    if isinstance(y, np.generic) or not any(is_array(x) and not isinstance(x, Tensor) for x in inputs):
+        return y
+    return namespace_of(y).asarray(y, copy=True)
 
 
 def tangent_of(y: Any, level: int) -> Any:

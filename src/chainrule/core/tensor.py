@@ -16,7 +16,7 @@ import numpy as np
 
 from chainrule.core import state
 from chainrule.core.errors import GradientError
-from chainrule.core.namespace import is_array, namespace_of
+from chainrule.core.namespace import copy_like, is_array, namespace_of
 from chainrule.core.node import Leaf, Node, Tangent
 
 
@@ -182,9 +182,7 @@ class Tensor:
 
     @data.setter
     def data(self, value: Any) -> None:
-        raw = _raw(value)
-        xp = namespace_of(self._value)
-        array = xp.asarray(raw, dtype=self.dtype, copy=True)
+        array = copy_like(_raw(value), self._value)
         if array.shape != self.shape:
             raise ValueError(f"cannot replace a value of shape {self.shape} by one of shape {tuple(array.shape)}")
         self._value = array

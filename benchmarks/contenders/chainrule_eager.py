@@ -1,0 +1,77 @@
+"""chainrule, eager: its modules, losses and optimiser, used as its documentation says."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import chainrule as cr
+from benchmarks.cases import MLP, Deep, Scalar
+from benchmarks.contenders import ForwardPass, Settings, Workload
+from benchmarks.graph import kept_by_graph, memory_of
+from chainrule import nn, optim
+
+
+def mlp(case: MLP) -> Settings:
+    """A training step in its three phases."""
+    return {"": lambda: _training(case)}
+
+
+def _training(case: MLP) -> Workload:
+    model = _network(case)
+    inputs, targets = map(cr.tensor, case.data())
+    optimizer = optim.SGD(model.parameters(), lr=case.learning_rate)
+    loss = cr.tensor(0.0)
+
+    def forward() -> None:
+        nonlocal loss
+        loss = nn.functional.cross_entropy(model(inputs), targets)
+
+    def backward() -> None:
+        optimizer.zero_grad()
+        loss.backward()
+
+    return Workload({"forward": forward, "backward": backward, "update": optimizer.step}, lambda: loss.item())
+
+
+def _network(case: MLP) -> nn.Sequential:
+    model = nn.Sequential()
+    for fan_in, fan_out in case.layers:
+        model.extend([nn.Linear(fan_in, fan_out), nn.ReLU()])
+    model = model[:-1]
+    model.load_state_dict(case.state_dict())
+    return model
+
+
+def scalar(case: Scalar) -> Settings:
+    """`cr.grad` of the function written in NumPy; the number that comes out is a float."""
+    return {"": lambda: _gradient(case)}
+
+
+def _gradient(case: Scalar) -> Workload:
+    gradient = cr.grad(lambda x: np.tanh(x) ** 2 + x)
+    result = 0.0
+
+    def call() -> None:
+        nonlocal result
+        result = gradient(case.at)
+
+    return Workload({"call": call}, lambda: result)
+
+
+def memory(case: Deep) -> ForwardPass:
+    """What is kept is what the edges of the graph hold."""
+    model = nn.Sequential()
+    for _ in range(case.blocks):
+        model.append(nn.Linear(case.width, case.width))
+        if case.block == "tanh":
+            model.append(nn.Tanh())
+        else:
+            model.extend([nn.BatchNorm1d(case.width), nn.ReLU()])
+    inputs = cr.tensor(case.inputs())
+
+    def run() -> tuple[object, dict[int, int]]:
+        result = model(inputs)
+        own = memory_of([tensor.data for tensor in (*model.parameters(), *model.buffers())])
+        return result, {address: size for address, size in kept_by_graph(result).items() if address not in own}
+
+    return run

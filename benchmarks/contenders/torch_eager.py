@@ -1,0 +1,109 @@
+"""PyTorch, eager: the training loop of its tutorial, with each implementation of its SGD."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.cases import MLP, Deep, Scalar
+from benchmarks.contenders import ForwardPass, Settings, Workload
+
+
+def mlp(case: MLP) -> Settings:
+    """A training step with each implementation of the update."""
+    return {
+        "for-loop SGD": partial(training, case),
+        "foreach SGD": partial(training, case, foreach=True),
+        "fused SGD": partial(training, case, fused=True),
+    }
+
+
+def training(case: MLP, compiler: Callable[[Any], Any] | None = None, **sgd_options: bool) -> Workload:
+    """A step in its three phases; `compiler` transforms the function that computes the loss."""
+    model = _network(case)
+    inputs, targets = map(torch.from_numpy, case.data())
+    optimizer = torch.optim.SGD(model.parameters(), lr=case.learning_rate, **sgd_options)
+    loss = torch.zeros(())
+
+    def loss_of(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(model(inputs), targets)
+
+    if compiler is not None:
+        loss_of = compiler(loss_of)
+
+    def forward() -> None:
+        nonlocal loss
+        loss = loss_of(inputs, targets)
+
+    def backward() -> None:
+        optimizer.zero_grad()
+        loss.backward()
+
+    return Workload({"forward": forward, "backward": backward, "update": optimizer.step}, lambda: loss.item())
+
+
+def _network(case: MLP) -> nn.Sequential:
+    model = nn.Sequential()
+    for fan_in, fan_out in case.layers:
+        model.extend([nn.Linear(fan_in, fan_out), nn.ReLU()])
+    model = model[:-1]
+    model.load_state_dict({path: torch.from_numpy(value) for path, value in case.state_dict().items()})
+    return model
+
+
+def scalar(case: Scalar) -> Settings:
+    """By the graph, and by the functional transform; from float to float."""
+    return {"autograd.grad": lambda: _gradient(case, _by_graph), "func.grad": lambda: _gradient(case, _by_transform)}
+
+
+def _by_graph(at: float) -> float:
+    x = torch.tensor(at, requires_grad=True)
+    return torch.autograd.grad(torch.tanh(x) ** 2 + x, x)[0].item()
+
+
+_transformed = torch.func.grad(lambda x: torch.tanh(x) ** 2 + x)
+
+
+def _by_transform(at: float) -> float:
+    return _transformed(torch.tensor(at)).item()
+
+
+def _gradient(case: Scalar, gradient: Callable[[float], float]) -> Workload:
+    result = 0.0
+
+    def call() -> None:
+        nonlocal result
+        result = gradient(case.at)
+
+    return Workload({"call": call}, lambda: result)
+
+
+def memory(case: Deep) -> ForwardPass:
+    """What is kept is what the graph packs away as saved tensors."""
+    model = nn.Sequential()
+    for _ in range(case.blocks):
+        model.append(nn.Linear(case.width, case.width))
+        if case.block == "tanh":
+            model.append(nn.Tanh())
+        else:
+            model.extend([nn.BatchNorm1d(case.width), nn.ReLU()])
+    inputs = torch.from_numpy(case.inputs())
+
+    def run() -> tuple[object, dict[int, int]]:
+        own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+        kept = {}
+
+        def pack(saved: torch.Tensor) -> torch.Tensor:
+            storage = saved.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return saved
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+            return model(inputs), kept
+
+    return run

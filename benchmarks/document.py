@@ -1,0 +1,60 @@
+"""The tables as a page of the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.agreement import TOLERANCE
+from benchmarks.results import Results, write_text
+from benchmarks.tables import tables
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+_HOW = f"""\
+## How it is measured
+
+Every contender does the same work from the same weights on the same data, written as its own documentation would
+write it (`benchmarks/contenders/`). Before anything is timed, the results of all of them over 20 steps must agree to
+a relative {TOLERANCE:.0e}; the run stops if they do not.
+
+Frameworks that share a process disturb each other: the threads of one keep spinning while the next computes. So each
+contender has a process of its own, and they take turns: in every round, in a new order, each runs for a while and the
+others sleep. A time is the median over all steps of all rounds; a ratio is taken within each round, and its median and
+quartiles over the rounds are given. Every contender runs with the number of threads and the setting that were fastest
+in a trial beforehand.
+
+Absolute times move from machine to machine; ratios of one run are what to quote.
+"""
+
+
+def write(results: Results, path: Path = DOCUMENT) -> None:
+    """Write the page, whole or not at all."""
+    write_text(path, "\n".join(_page(results)))
+
+
+def _page(results: Results) -> Iterator[str]:
+    yield "# Benchmarks"
+    yield ""
+    yield f"Written by `{results.command}` on {results.date}; do not edit. Run it to see your own machine's figures."
+    yield ""
+    for table in tables(results):
+        yield f"## {table.title}"
+        yield ""
+        yield table.reading
+        yield ""
+        yield from _markdown(table.cells)
+        yield ""
+    yield _HOW
+    yield "## The machine"
+    yield ""
+    yield from _markdown([["", ""], *([what, which] for what, which in results.machine.items())])
+    yield ""
+
+
+def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    head, *body = ([cell.replace("|", "\\|").replace("\n", "<br>") for cell in row] for row in cells)
+    yield f"| {' | '.join(head)} |"
+    yield f"|---|{'---:|' * (len(head) - 1)}"
+    for row in body:
+        yield f"| {' | '.join(row)} |"

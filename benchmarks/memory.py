@@ -1,0 +1,33 @@
+"""What forward passes keep, and what forward mode needs at most: asked of the workers, not timed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.cases import Deep
+from benchmarks.contenders import SUBJECT, Contender
+from benchmarks.crew import Member, crew
+from benchmarks.results import KeptMemory, MemoryRow
+
+_DEPTHS = [10, 100, 1000]
+
+
+#: Has glibc ask the system for each array on its own, so that a process grows by what it keeps.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+
+
+def kept(case: Deep, contenders: Sequence[Contender]) -> MemoryRow:
+    """What each contender keeps after the forward pass of a network, in a process of its own."""
+    able = [contender for contender in contenders if case.kind in contender.kinds]
+    with crew(able, [1], **_ALLOCATOR) as members:
+        return MemoryRow(case.name, [_asked(case, member) for member in members])
+
+
+def _asked(case: Deep, member: Member) -> KeptMemory:
+    return KeptMemory(member.contender.key, **member.ask("memory", case=case.name))
+
+
+def forward_mode() -> dict[int, int]:
+    """The peak memory of chainrule's forward mode, by depth."""
+    with crew([SUBJECT], [1]) as (member,):
+        return dict(zip(_DEPTHS, member.ask("forward_mode_peak", depths=_DEPTHS), strict=True))

@@ -1,0 +1,282 @@
+"""`Optimizer`: which parameters are moved, how they are grouped, and what is remembered about each between steps.
+
+How far they move is the update rule of each optimiser, in the files beside this one. A rule is a pure function of
+arrays; `step` is the loop that hands it the arrays and gives the results back to the parameters, so a compiler can
+trace the same rules. Values are never changed in place, because a recorded graph may still hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from chainrule.core.namespace import copy_like, namespace_of, namespaces
+from chainrule.core.tensor import Tensor, _raw
+from chainrule.ops.creation import zeros_like
+
+#: What a group of parameters is described by: "params" and the options of the optimiser.
+Group = dict[str, Any]
+
+
+class Optimizer:
+    """Base class of the optimisers.
+
+    A subclass has two functions:
+
+        scalars(group, step)                            the numbers of its formula, from a group's options
+        update(xp, parameter, gradient, state, scalars, options) -> (parameter, state)
+
+    and `state_names(options)`, the names of the arrays it keeps for each parameter, zeros at first. `scalars` are
+    apart from the rest because they change from step to step (schedules, bias corrections) while the computation
+    stays the same.
+
+    Args:
+        params: parameters, or groups of them: dicts with "params" and options that differ from the defaults.
+        defaults: the options of groups that do not say otherwise.
+
+    Attributes:
+        param_groups: a list of dicts; options may be changed between steps.
+        state: what is kept for each parameter: the arrays of `state_names`, and "step", the number of its updates.
+
+    Raises:
+        TypeError: `params` is not made of parameters.
+        ValueError: it is empty, holds a parameter twice, or an option is out of range.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
+        if isinstance(params, (Tensor, Mapping)):
+            raise TypeError(
+                f"{self._name}: params must be several parameters, got one {type(params).__name__}; "
+                "give a list or model.parameters()"
+            )
+        self.defaults = dict(defaults)
+        self.param_groups: list[Group] = []
+        self.state: dict[Tensor, dict[str, Any]] = {}
+        self._arrays_of: tuple = ()
+        self._arrays: list[Any] = []
+        given = list(params)
+        if not given:
+            raise ValueError(
+                f"{self._name}: there are no parameters to optimise; was an iterator such as model.parameters() "
+                "used up before?"
+            )
+        for group in given if isinstance(given[0], Mapping) else [{"params": given}]:
+            self.add_param_group(group)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Take more parameters, with options of their own.
+
+        Raises:
+            TypeError, ValueError: as the constructor.
+        """
+        if not isinstance(param_group, Mapping) or "params" not in param_group:
+            raise TypeError(f"{self._name}: a group is a dict with 'params', got {param_group!r}")
+        params = param_group["params"]
+        group = {**self.defaults, **param_group, "params": [params] if isinstance(params, Tensor) else list(params)}
+        known = {id(p) for other in self.param_groups for p in other["params"]}
+        for place, parameter in enumerate(group["params"]):
+            self._check_parameter(parameter, place)
+            if id(parameter) in known:
+                raise ValueError(
+                    f"{self._name}: parameter {place} of the group, of shape {parameter.shape}, is there twice; it "
+                    "would be moved twice in each step"
+                )
+            known.add(id(parameter))
+        if not group["params"]:
+            raise ValueError(f"{self._name}: there are no parameters in the group")
+        self.check_options(group)
+        self.param_groups.append(group)
+
+    def _check_parameter(self, parameter: Any, place: int) -> None:
+        if not isinstance(parameter, Tensor):
+            hint = "; give model.parameters(), without names" if isinstance(parameter, tuple) else ""
+            raise TypeError(f"{self._name}: parameter {place} must be a tensor, got {type(parameter).__name__}{hint}")
+        if not parameter.is_leaf:
+            raise ValueError(
+                f"{self._name}: parameter {place}, of shape {parameter.shape}, is the result of an operation; only "
+                "leaves have a value of their own to move"
+            )
+        parameter.grad = parameter.grad  # from here on `_grad` is set, so the loops need not ask
+
+    # What an optimiser says of itself -----------------------------------------------------------------------
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise a ValueError that names the option which is out of range."""
+        for name in ("lr", "weight_decay", "momentum", "eps"):
+            if name in options and not options[name] >= 0:
+                raise ValueError(f"{self._name}: {name} must not be negative, got {options[name]}")
+
+    def state_names(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """The arrays kept for each parameter of a group with these options."""
+        return ()
+
+    def scalars(self, group: Mapping[str, Any], step: int) -> tuple[float, ...]:
+        """The numbers that `update` computes with in step number `step`, counted from 1."""
+        raise NotImplementedError
+
+    @staticmethod
+    def update(
+        xp: Any, parameter: Any, gradient: Any, state: Mapping[str, Any], scalars: Any, options: Mapping[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """One step for one parameter.
+
+        Args:
+            xp: the array namespace.
+            parameter, gradient: arrays of one shape and dtype.
+            state: the arrays of `state_names`, of the same shape and dtype.
+            scalars: 0-d arrays of the same dtype, in the order of `scalars`.
+            options: the group; only what shapes the computation is read from it (whether there is momentum, say).
+
+        Returns:
+            The new parameter and the new state.
+        """
+        raise NotImplementedError
+
+    # Steps --------------------------------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move every parameter that has a gradient.
+
+        Args:
+            closure: computes the loss and its gradients first, if given; its result is returned.
+        """
+        loss = None if closure is None else closure()
+        update = self.update
+        for group in self.param_groups:
+            names = self.state_names(group)
+            step, known_step, dtype, state, scalars = 1, 0, None, {}, None
+            for parameter in group["params"]:
+                gradient = parameter._grad
+                if gradient is None:
+                    continue
+                value, g = parameter._value, gradient._value
+                xp = namespaces.get(type(value)) or namespace_of(value)
+                if g.dtype is not value.dtype:
+                    g = _in_dtype(xp, g, value)
+                if names:
+                    state = self.state.get(parameter) or self._new_state(xp, value, names)
+                    step = state["step"] + 1
+                if step != known_step or dtype is not value.dtype:
+                    known_step, dtype = step, value.dtype
+                    scalars = self._as_arrays(xp, self.scalars(group, step), dtype)
+                parameter._value, kept = update(xp, value, g, state, scalars, group)
+                if names:
+                    kept["step"] = step
+                    self.state[parameter] = kept
+        return loss
+
+    def _as_arrays(self, xp: Any, numbers: tuple[float, ...], dtype: Any) -> list[Any]:
+        """0-d arrays, which NumPy multiplies by faster than by Python floats; those of the last call are kept."""
+        key = (xp, numbers, dtype)
+        if key != self._arrays_of:
+            row = xp.asarray(numbers, dtype=dtype)
+            self._arrays_of, self._arrays = key, [row[place, ...] for place in range(len(numbers))]
+        return self._arrays
+
+    @staticmethod
+    def _new_state(xp: Any, value: Any, names: Iterable[str]) -> dict[str, Any]:
+        return {"step": 0, **{name: xp.zeros_like(value) for name in names}}
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or make them zeros."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if set_to_none or parameter._grad is None:
+                    parameter._grad = None
+                else:
+                    parameter._grad = zeros_like(parameter._grad)
+
+    # Saving and loading -------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Options and state as plain values and arrays; parameters are numbered through all groups.
+
+        Returns:
+            {"state": {number: {"step": ..., ...}}, "param_groups": [{..., "params": [numbers]}]}, as in PyTorch.
+        """
+        numbers = {id(p): n for n, p in enumerate(self._parameters())}
+        return {
+            "state": {numbers[id(p)]: dict(state) for p, state in self.state.items()},
+            "param_groups": [
+                {**group, "params": [numbers[id(p)] for p in group["params"]]} for group in self.param_groups
+            ],
+        }
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave, all of it or, if anything does not fit, nothing.
+
+        Args:
+            state_dict: of an optimiser of this kind over parameters of the same shapes in the same order; keys of
+                "state" may have become strings, and arrays tensors, on the way through a file.
+
+        Raises:
+            ValueError: it does not fit; the message names the first fault.
+        """
+        try:
+            groups, state = list(state_dict["param_groups"]), dict(state_dict["state"])
+            sizes = [len(group["params"]) for group in groups]
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"{self._name}: not the state dict of an optimiser: {error!r}") from None
+        own_sizes = [len(group["params"]) for group in self.param_groups]
+        if sizes != own_sizes:
+            raise ValueError(
+                f"{self._name}: the state is of groups of {sizes} parameters, this optimiser has groups of {own_sizes}"
+            )
+        loaded_groups = [self._loaded_group(own, group) for own, group in zip(self.param_groups, groups, strict=True)]
+        group_of = {id(p): group for group in loaded_groups for p in group["params"]}
+        numbers = {str(number): parameter for number, parameter in enumerate(self._parameters())}
+        loaded_state = {}
+        for number, kept in state.items():
+            if str(number) not in numbers:
+                raise ValueError(f"{self._name}: there is state for a parameter {number!r}, which is not here")
+            parameter = numbers[str(number)]
+            loaded_state[parameter] = self._loaded_state(number, parameter, group_of[id(parameter)], kept)
+        self.param_groups[:] = loaded_groups
+        self.state = {p: kept for p, kept in loaded_state.items() if kept}
+
+    def _loaded_group(self, own: Group, group: Mapping[str, Any]) -> Group:
+        missing = [name for name in self.defaults if name not in group]
+        if missing:
+            raise ValueError(f"{self._name}: the state lacks the options {missing}; is it of another optimiser?")
+        loaded = {**group, "params": own["params"]}
+        self.check_options(loaded)
+        return loaded
+
+    def _loaded_state(self, number: Any, parameter: Tensor, options: Group, kept: Mapping[str, Any]) -> dict[str, Any]:
+        names = self.state_names(options)
+        if not names:
+            return {}
+        missing = [name for name in names if kept.get(name) is None]
+        if missing:
+            raise ValueError(f"{self._name}: the state of parameter {number} lacks {missing}")
+        state = {"step": int(_raw(kept.get("step", 1)))}
+        for name in names:
+            array = copy_like(_raw(kept[name]), _raw(parameter))
+            if tuple(array.shape) != parameter.shape:
+                raise ValueError(
+                    f"{self._name}: {name} of parameter {number} has shape {tuple(array.shape)}, the parameter "
+                    f"{parameter.shape}"
+                )
+            state[name] = array
+        return state
+
+    def __repr__(self) -> str:
+        groups = "\n".join(
+            f"  group {place}: {len(group['params'])} parameters, "
+            + ", ".join(f"{name}={value}" for name, value in group.items() if name != "params")
+            for place, group in enumerate(self.param_groups)
+        )
+        return f"{self._name}(\n{groups}\n)"
+
+
+def _in_dtype(xp: Any, gradient: Any, value: Any) -> Any:
+    """A gradient that was set by hand may be a tensor of tensors, or of another dtype."""
+    gradient = _raw(gradient)
+    return gradient if gradient.dtype == value.dtype else xp.astype(gradient, value.dtype)

@@ -1,0 +1,186 @@
+"""What a run shows while it goes on: a live table and bar in a terminal, plain lines elsewhere.
+
+Both displays are told the same things; results after the run are in `report`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+LINES_IN_ALL = 20
+"""About how many lines a whole run prints where they are not rewritten in place."""
+
+LINES_AT_ONCE = 10
+"""How many recent epochs the live table shows."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run is.
+
+    Attributes:
+        epoch, epochs: the epoch that is running, from 1, and how many there are.
+        step, steps: steps done and to do, over all epochs.
+        rate: steps per second.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    rate: float
+
+
+class Display(Protocol):
+    """What the loop tells; a context manager around the run."""
+
+    def __enter__(self) -> Display: ...
+    def __exit__(self, *error: object) -> None: ...
+
+    def at(self, position: Position) -> None:
+        """Somewhere within an epoch, a few times a second."""
+
+    def epoch_done(self, metrics: Mapping[str, Any], position: Position) -> None:
+        """An epoch is over and was measured."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line happened."""
+
+
+# What stands in a line ---------------------------------------------------------------------------------------------
+
+
+def columns_of(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Headings and entries of one epoch."""
+    if "test_accuracy" in metrics:
+        quality = {part: f"{metrics[f'{part}_accuracy']:.1%}" for part in ("train", "test")}
+    else:
+        quality = {f"{part} RMSE": f"{metrics[f'{part}_rmse']:.4g}" for part in ("train", "test")}
+    return {
+        "epoch": str(metrics["epoch"]),
+        "loss": f"{metrics['loss']:.4f}",
+        **quality,
+        "grad norm": f"{metrics['gradient_norm']:.2e}",
+        "steps/s": f"{metrics['steps_per_second']:,.0f}",
+    }
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `m:ss`, or `h:mm:ss`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class _Clock:
+    """Time left, from how long the steps since the start of this process took, measurements included."""
+
+    def __init__(self) -> None:
+        self._start: tuple[float, int] | None = None
+
+    def left(self, position: Position) -> str:
+        now = perf_counter()
+        if self._start is None:
+            self._start = (now, position.step)
+        began, first = self._start
+        done = position.step - first
+        return duration((position.steps - position.step) * (now - began) / done) if done else "?"
+
+
+# Plain lines -------------------------------------------------------------------------------------------------------
+
+
+class PlainDisplay:
+    """Lines for a file, a pipe or a quiet terminal: about twenty for the whole run."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._clock = _Clock()
+        self._headed = False
+
+    def __enter__(self) -> PlainDisplay:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def at(self, position: Position) -> None:
+        self._clock.left(position)
+
+    def epoch_done(self, metrics: Mapping[str, Any], position: Position) -> None:
+        left = self._clock.left(position)
+        apart = max(1, position.epochs // LINES_IN_ALL)
+        if position.epoch % apart and position.epoch not in (1, position.epochs):
+            return
+        columns = columns_of(metrics) | {"left": left}
+        if not self._headed:
+            self._print(list(columns))
+            self._headed = True
+        self._print(list(columns.values()))
+
+    def note(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    def _print(self, entries: Sequence[str]) -> None:
+        self._console.print("".join(f"{entry:>11}" for entry in entries), highlight=False, soft_wrap=True, markup=False)
+
+
+# Live --------------------------------------------------------------------------------------------------------------
+
+
+class LiveDisplay:
+    """A table of the last epochs above a bar, redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._clock = _Clock()
+        self._lines: deque[dict[str, str]] = deque(maxlen=LINES_AT_ONCE)
+        self._notes: list[str] = []
+        # Redrawn by the loop and by no thread, so that drawing never competes with a step.
+        self._live = Live(console=console, auto_refresh=False)
+
+    def __enter__(self) -> LiveDisplay:
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
+
+    def at(self, position: Position) -> None:
+        self._live.update(Group(self._table(), self._bar(position), *map(Text, self._notes)), refresh=True)
+
+    def epoch_done(self, metrics: Mapping[str, Any], position: Position) -> None:
+        self._lines.append(columns_of(metrics))
+        if position.epoch == position.epochs:
+            self.at(position)
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)
+
+    def _table(self) -> Table:
+        table = Table(box=None, padding=(0, 2), header_style="bold")
+        for heading in self._lines[-1] if self._lines else ():
+            table.add_column(heading, justify="right")
+        for line in self._lines:
+            table.add_row(*line.values())
+        return table
+
+    def _bar(self, position: Position) -> Table:
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            Text(f"epoch {position.epoch}/{position.epochs}", style="bold"),
+            ProgressBar(total=position.steps, completed=position.step, width=30),
+            f"{position.step / position.steps:4.0%}",
+            f"{position.rate:,.0f} steps/s",
+            f"{self._clock.left(position)} left",
+        )
+        return bar

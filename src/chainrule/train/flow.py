@@ -1,0 +1,155 @@
+"""Gradient flow: how the error signal, the gradient and the update fare from the last layer down to the first.
+
+`FlowProbe` watches one training step; what it saw is a list of `LayerFlow`, first layer first. `verdict` puts it into
+words. Nothing here changes the step it watches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from chainrule.core.tensor import Tensor
+from chainrule.nn.linear import Linear
+from chainrule.nn.module import Module
+
+VANISHING, EXPLODING = 1e-3, 1e3
+"""Ratios of the error signal at the first layer to that at the last beyond which learning is in danger."""
+
+
+@dataclass(frozen=True)
+class LayerFlow:
+    """What one layer saw of a training step.
+
+    Attributes:
+        name: path of the layer in the network.
+        error_signal: norm of the loss's gradient with respect to the layer's output.
+        gradient: norm of the gradient of the layer's parameters, before clipping.
+        update_ratio: how far the step moved the weight, as a share of the weight's norm; 0 where that norm is 0.
+    """
+
+    name: str
+    error_signal: float
+    gradient: float
+    update_ratio: float
+
+
+class FlowProbe:
+    """Watches the linear layers of a network during one training step.
+
+        probe = FlowProbe(model)
+        with probe.listening():
+            loss(model(x), y).backward()
+        probe.note_gradients()      # before they are clipped
+        optimizer.step()
+        flow = probe.flow()
+
+    Attributes:
+        gradient_norm: norm of the gradient of all parameters together, once gradients were noted.
+    """
+
+    gradient_norm: float
+
+    def __init__(self, model: Module) -> None:
+        self._model = model
+        self._layers = linear_layers(model)
+        self._error_signals = dict.fromkeys(self._layers, 0.0)
+        self._gradients: dict[str, float] = {}
+        self._weights: dict[str, Any] = {}
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Inside, the error signal of every layer is measured as the backward pass goes by."""
+        hooks = [layer.register_forward_hook(self._listener(name)) for name, layer in self._layers.items()]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _listener(self, name: str) -> Any:
+        def note(cotangent: Tensor) -> None:
+            self._error_signals[name] = norm(cotangent)
+
+        def attach(layer: Module, inputs: tuple, output: Tensor) -> None:
+            output.register_hook(note)
+
+        return attach
+
+    def note_gradients(self) -> None:
+        """Measure the gradients, and remember the weights that the step starts from."""
+        self.gradient_norm = math.hypot(*(norm(p.grad) for p in self._model.parameters() if p.grad is not None))
+        for name, layer in self._layers.items():
+            self._gradients[name] = math.hypot(*(norm(p.grad) for p in layer.parameters() if p.grad is not None))
+            self._weights[name] = layer.weight.data
+
+    def flow(self) -> list[LayerFlow]:
+        """What was seen, first layer first."""
+        return [
+            LayerFlow(name, self._error_signals[name], self._gradients[name], self._update_ratio(name, layer))
+            for name, layer in self._layers.items()
+        ]
+
+    def _update_ratio(self, name: str, layer: Linear) -> float:
+        before = self._weights[name]
+        size = norm(before)
+        return norm(layer.weight.data - before) / size if size else 0.0
+
+
+def linear_layers(model: Module) -> dict[str, Linear]:
+    """The layers that are watched, by their paths, in the order in which they compute."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
+
+
+def norm(x: Any) -> float:
+    """The Euclidean norm of all elements; in float64, where tiny float32 numbers can be squared."""
+    values = np.asarray(x.data if isinstance(x, Tensor) else x, dtype=np.float64).ravel()
+    return math.sqrt(values @ values)
+
+
+# Reading it --------------------------------------------------------------------------------------------------------
+
+
+def typical(flows: Sequence[Sequence[LayerFlow]]) -> list[LayerFlow]:
+    """The median of several measurements, layer by layer and column by column."""
+    return [
+        LayerFlow(
+            layer[0].name,
+            median(seen.error_signal for seen in layer),
+            median(seen.gradient for seen in layer),
+            median(seen.update_ratio for seen in layer),
+        )
+        for layer in zip(*flows, strict=True)
+    ]
+
+
+def verdict(flow: Sequence[LayerFlow]) -> str:
+    """One line in plain words: whether the error signal reaches the first layer, and what to try if not."""
+    if len(flow) < 2:
+        return "One layer: the error signal reaches it directly."
+    first, last = flow[0], flow[-1]
+    if last.error_signal == 0:
+        return "No error signal: the loss has no gradient left, so nothing is learned any more."
+    ratio = first.error_signal / last.error_signal
+    if not math.isfinite(ratio):
+        return "EXPLODING: the error signal overflows on its way down. Try a smaller --lr, --clip-norm 1 or --norm layer."
+    if ratio < VANISHING:
+        shrinks = f"shrinks by {-math.log10(ratio):.0f} orders of magnitude" if ratio else "shrinks to nothing"
+        return (
+            f"VANISHING: from the last layer ({last.error_signal:.1e}) to the first ({first.error_signal:.1e}) the error "
+            f"signal {shrinks}; a step moves the first layer's weights by {first.update_ratio:.0e} of their size. "
+            "Try --activation relu, --residual or --norm layer."
+        )
+    if ratio > EXPLODING:
+        return (
+            f"EXPLODING: from the last layer ({last.error_signal:.1e}) to the first ({first.error_signal:.1e}) the error "
+            f"signal grows by {math.log10(ratio):.0f} orders of magnitude. "
+            "Try --init auto, --clip-norm 1, --residual or --norm layer."
+        )
+    return f"Healthy: the error signal at the first layer is {ratio:.2g} times that at the last."

@@ -1,0 +1,70 @@
+"""What a run says when it is over: how good the network is, and how the gradient flows through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from chainrule.train.flow import LayerFlow, verdict
+
+ROWS_SHOWN = 16
+"""Layers the table shows; of deeper networks, so many spread over the depth."""
+
+
+def report_quality(console: Console, metrics: Mapping[str, Any]) -> None:
+    """Print the result on the held-out rows."""
+    if "test_accuracy" in metrics:
+        line = f"Test accuracy: {metrics['test_accuracy']:.2%}   (training rows: {metrics['train_accuracy']:.2%})"
+    else:
+        line = (
+            f"Test RMSE: {metrics['test_rmse']:.4g}, R²: {_share(metrics['test_r2'])}   "
+            f"(training rows: {metrics['train_rmse']:.4g}, {_share(metrics['train_r2'])})"
+        )
+    console.print(line, style="bold", highlight=False)
+
+
+def _share(r2: float | None) -> str:
+    return "undefined, the target is constant there" if r2 is None else f"{r2:.4f}"
+
+
+def report_flow(console: Console, flow: Sequence[LayerFlow], shapes: Mapping[str, tuple[int, ...]], when: str) -> None:
+    """Print the table of gradient flow and what it means.
+
+    Args:
+        console: where to.
+        flow: what was measured, first layer first.
+        shapes: of the layers' weights, (out, in), by layer name.
+        when: the moment or span the numbers are of.
+    """
+    table = Table(title=f"Gradient flow, {when}", title_justify="left", title_style="bold", box=None, padding=(0, 2))
+    table.add_column("layer", justify="right")
+    table.add_column("in → out", justify="right")
+    table.add_column("error signal", justify="right")
+    table.add_column("gradient", justify="right")
+    table.add_column("update/weight", justify="right")
+    previous = -1
+    for place in _shown(len(flow)):
+        if place != previous + 1:
+            table.add_row("⋮")
+        previous = place
+        layer = flow[place]
+        out_features, in_features = shapes[layer.name]
+        table.add_row(
+            str(place + 1),
+            f"{in_features} → {out_features}",
+            f"{layer.error_signal:.2e}",
+            f"{layer.gradient:.2e}",
+            f"{layer.update_ratio:.2e}",
+        )
+    console.print(table)
+    console.print(verdict(flow), style="bold", highlight=False, soft_wrap=not console.is_terminal)
+
+
+def _shown(layers: int) -> list[int]:
+    """The places of the layers to show: all, or the first, the last, and some spread evenly between them."""
+    if layers <= ROWS_SHOWN:
+        return list(range(layers))
+    return sorted({round(i * (layers - 1) / (ROWS_SHOWN - 1)) for i in range(ROWS_SHOWN)})
