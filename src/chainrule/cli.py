@@ -25,59 +25,69 @@ EXIT_SIGNALLED = 128
 EXAMPLES = """
 [bold]Examples[/bold]
 
-chainrule train                                     handwritten digits, about two seconds
-chainrule train --depth 30 --activation sigmoid     watch the gradient vanish
-chainrule train --depth 200 --residual              and come through 200 layers
-chainrule train --data wine.csv --target quality    learn a column of your own table
-chainrule train --resume runs/2026-01-31-142530-digits
-""".replace("\n", "\n\n").replace("\n\n\n\n", "\n\n")
+chainrule train                                    handwritten digits: seconds
+chainrule train --depth 30 --activation sigmoid    watch the gradient vanish
+chainrule train --depth 200 --residual             and come through 200 layers
+chainrule train --data wine.csv --target quality   learn a table of your own
+chainrule train --resume runs/NAME                 go on after Ctrl-C
+"""
 
 DATA, NETWORK, OPTIMISATION, RUN = "Data", "Network", "Optimisation", "Run"
 
 
-def _option(panel: str, help: str, default: str | None = None, **more: Any) -> Any:
-    """An option of which the default is decided by the rest: `default` says how."""
-    return typer.Option(help=help, rich_help_panel=panel, show_default=default or False, **more)
+def _option(panel: str, help: str, default: str, metavar: str | None = None) -> Any:
+    """An option that is None if not given; `default` says in words what is chosen then."""
+    shown = f"{help} [dim]Default: {default}.[/dim]" if default else help
+    return typer.Option(help=shown, rich_help_panel=panel, show_default=False, metavar=metavar)
+
+
+def _flag(name: str, help: str) -> Any:
+    return typer.Option(*name.split(), help=help, rich_help_panel=RUN)
 
 
 @app.command(epilog=EXAMPLES, short_help="Train a network on handwritten digits or on your own table.")
 def train(
     context: typer.Context,
     folder: Annotated[Path | None, typer.Argument(metavar="RUN", help="With --resume: the run folder to go on with.", show_default=False)] = None,
-    data: Annotated[Path | None, _option(DATA, "Table to learn from: CSV, NPZ or Parquet.", "the bundled digits", metavar="FILE")] = None,
-    target: Annotated[str | None, _option(DATA, "The column to learn from all others.", metavar="COLUMN")] = None,
-    task: Annotated[str | None, _option(DATA, "classification or regression.", "by the target", metavar="TASK")] = None,
-    drop: Annotated[list[str] | None, _option(DATA, "A column to leave out; may be repeated.", metavar="COLUMN")] = None,
-    depth: Annotated[int | None, _option(NETWORK, "Hidden layers.", "2")] = None,
-    width: Annotated[int | None, _option(NETWORK, "Units in each of them.", "128, or 64 from depth 20 on")] = None,
-    activation: Annotated[str | None, _option(NETWORK, "relu, leaky_relu, elu, gelu, silu, softplus, sigmoid, tanh or linear.", "relu", metavar="NAME")] = None,
-    init: Annotated[str | None, _option(NETWORK, "How weights start: xavier_uniform, xavier_normal, kaiming_uniform, kaiming_normal, orthogonal or zeros.", "auto: He for the relu family, Xavier for others", metavar="NAME")] = None,
-    norm: Annotated[str | None, _option(NETWORK, "Normalise before each activation: none, batch or layer.", "none", metavar="NAME")] = None,
-    residual: Annotated[bool | None, _option(NETWORK, "Let each hidden layer add to its input.", "--no-residual")] = None,
-    dropout: Annotated[float | None, _option(NETWORK, "Share of hidden units left out of a step.", "0.2 for the digits, otherwise 0")] = None,
-    optimizer: Annotated[str | None, _option(OPTIMISATION, "adam, adamw, sgd or rmsprop.", "adam", metavar="NAME")] = None,
-    lr: Annotated[float | None, _option(OPTIMISATION, "Highest learning rate.", "by optimiser and depth")] = None,
-    momentum: Annotated[float | None, _option(OPTIMISATION, "Momentum of sgd and rmsprop.", "0.9 for sgd")] = None,
-    weight_decay: Annotated[float | None, _option(OPTIMISATION, "L2 penalty, or shrinkage with adamw.", "0, or 0.01 with adamw")] = None,
-    schedule: Annotated[str | None, _option(OPTIMISATION, "How the learning rate falls: cosine, step or constant.", "cosine", metavar="NAME")] = None,
-    warmup: Annotated[float | None, _option(OPTIMISATION, "Epochs over which it first rises.", "0, or 1 from depth 20 on")] = None,
-    clip_norm: Annotated[float | None, _option(OPTIMISATION, "Scale a longer gradient down to this norm.", "no limit")] = None,
-    clip_value: Annotated[float | None, _option(OPTIMISATION, "Cut each element of the gradient off here.", "no limit")] = None,
-    batch_size: Annotated[int | None, _option(OPTIMISATION, "Rows per step.", "64")] = None,
-    epochs: Annotated[int | None, _option(OPTIMISATION, "Passes through the training rows.", "60, or 30 from depth 20 on")] = None,
-    dtype: Annotated[str | None, _option(OPTIMISATION, "float32 or float64.", "float32", metavar="NAME")] = None,
-    seed: Annotated[int | None, _option(OPTIMISATION, "Start of all random numbers; the same seed gives the same result.", "0")] = None,
-    run: Annotated[Path | None, _option(RUN, "Folder for checkpoint, metrics and plot.", "a new one in runs/", metavar="DIR")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN (or in --run DIR), to the result it would have had.", rich_help_panel=RUN)] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Give up the run that is in --run DIR.", rich_help_panel=RUN)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines instead of the live display.", rich_help_panel=RUN)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where in the program an error comes from.", rich_help_panel=RUN)] = False,
+
+    data: Annotated[Path | None, _option(DATA, "Table to learn from: CSV, NPZ or Parquet.", "handwritten digits", "FILE")] = None,
+    target: Annotated[str | None, _option(DATA, "Column to learn from all the others.", "", "COLUMN")] = None,
+    task: Annotated[str | None, _option(DATA, "classification or regression.", "what the target looks like", "NAME")] = None,
+    drop: Annotated[list[str] | None, _option(DATA, "Column to leave out; may be repeated.", "", "COLUMN")] = None,
+
+    depth: Annotated[int | None, _option(NETWORK, "Hidden layers.", "2", "N")] = None,
+    width: Annotated[int | None, _option(NETWORK, "Units in each of them.", "128", "N")] = None,
+    activation: Annotated[str | None, _option(NETWORK, "relu, leaky_relu, elu, gelu, silu, softplus, sigmoid, tanh or linear.", "relu", "NAME")] = None,
+    init: Annotated[str | None, _option(NETWORK, "How weights start: xavier_uniform, xavier_normal, kaiming_uniform, kaiming_normal, orthogonal, zeros or auto.", "auto, which is Kaiming (He) for relu and its kin, Xavier for sigmoid and tanh", "NAME")] = None,
+    norm: Annotated[str | None, _option(NETWORK, "Normalise before every activation: none, batch or layer.", "none", "NAME")] = None,
+    residual: Annotated[bool | None, _option(NETWORK, "Let every hidden layer add to its input.", "no")] = None,
+    dropout: Annotated[float | None, _option(NETWORK, "Share of hidden units left out of a step.", "0.2 for the digits up to depth 9, otherwise 0", "X")] = None,
+
+    optimizer: Annotated[str | None, _option(OPTIMISATION, "adam, adamw, sgd or rmsprop.", "adam", "NAME")] = None,
+    lr: Annotated[float | None, _option(OPTIMISATION, "Highest learning rate.", "0.003 for adam, less from depth 10 on", "X")] = None,
+    momentum: Annotated[float | None, _option(OPTIMISATION, "Momentum of sgd or rmsprop.", "0.9 for sgd, 0 for rmsprop", "X")] = None,
+    weight_decay: Annotated[float | None, _option(OPTIMISATION, "L2 penalty; with adamw, shrinkage.", "0.01 for adamw, otherwise 0", "X")] = None,
+    schedule: Annotated[str | None, _option(OPTIMISATION, "How the learning rate falls: cosine, step or constant.", "cosine", "NAME")] = None,
+    warmup: Annotated[float | None, _option(OPTIMISATION, "Epochs over which it rises first.", "0, from depth 10 on 1", "X")] = None,
+    clip_norm: Annotated[float | None, _option(OPTIMISATION, "Scale a gradient with a larger norm down to this one.", "no limit", "X")] = None,
+    clip_value: Annotated[float | None, _option(OPTIMISATION, "Cut every element of the gradient off at this size.", "no limit", "X")] = None,
+    batch_size: Annotated[int | None, _option(OPTIMISATION, "Rows per step.", "64", "N")] = None,
+    epochs: Annotated[int | None, _option(OPTIMISATION, "Passes through the training rows.", "60, from depth 10 on 30", "N")] = None,
+    dtype: Annotated[str | None, _option(OPTIMISATION, "float32 or float64.", "float32", "NAME")] = None,
+    seed: Annotated[int | None, _option(OPTIMISATION, "Start of all random numbers: the same seed, the same result.", "0", "N")] = None,
+
+    run: Annotated[Path | None, _option(RUN, "Folder for checkpoint, metrics and plot.", "a new one in runs/", "DIR")] = None,
+    resume: Annotated[bool, _flag("--resume", "Go on with the run in RUN (or --run DIR) to the result it would have had.")] = False,
+    overwrite: Annotated[bool, _flag("--overwrite", "Give up the run that is in --run DIR already.")] = False,
+    quiet: Annotated[bool, _flag("--quiet -q", "Plain lines instead of the live display.")] = False,
+    debug: Annotated[bool, _flag("--debug", "Show where in the program an error comes from.")] = False,
 ) -> None:  # fmt: skip
     """Train a network and watch its gradients.
 
-    Shows loss, accuracy and gradient norm while it trains, then the accuracy on rows it has never seen and, layer
-    by layer, how the gradient flows. Everything is kept in a run folder: checkpoint.safetensors, metrics.jsonl,
-    config.json and plot.png. Ctrl-C saves; --resume goes on.
+    Shows loss, accuracy and gradient norm as it trains; then the accuracy on
+    rows it has never seen and, layer by layer, how the gradient flows. A run
+    folder keeps checkpoint.safetensors, metrics.jsonl, config.json, plot.png.
+    Ctrl-C saves, --resume goes on.
     """
     from chainrule import train as training
 

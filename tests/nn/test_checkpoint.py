@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import chainrule as cr
@@ -21,6 +22,8 @@ def test_a_state_dict_comes_back_exactly_as_a_plain_safetensors_file(tmp_path):
     model(np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32))
     state = model.state_dict()
     nn.save(state, tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", framework="np") as file:
+        assert file.metadata() is None
     plain, loaded = load_file(tmp_path / "model.safetensors"), nn.load(tmp_path / "model.safetensors")
     assert sorted(loaded) == sorted(plain) == sorted(state)
     for path, value in state.items():

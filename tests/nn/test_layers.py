@@ -71,6 +71,9 @@ def test_linear_refuses_shapes_and_dtypes_that_do_not_fit():
         layer(floats(4, 2, dtype=np.float32))
     with pytest.raises(TypeError, match=r"parameters are float32, the input is float64 \(shape \(4, 3\)\)"):
         layer(floats(4, 3))
+    with pytest.raises(TypeError, match=r"input is int64 .* Convert the input, as in x\.astype") as caught:
+        layer(np.ones((4, 3), np.int64))
+    assert "model.to" not in str(caught.value)
     with pytest.raises(ValueError, match="Linear: out_features must be at least 1, got 0"):
         nn.Linear(3, 0)
     with pytest.raises(TypeError, match=r"Linear: in_features must be an integer, got 2\.5"):
@@ -161,6 +164,8 @@ def test_sequential_takes_names():
     assert model.hidden is model[0]
     model.append(nn.ReLU())
     assert [name for name, _ in model.named_children()] == ["hidden", "output", "2"]
+    taken = nn.Sequential({"1": nn.Linear(1, 1)})
+    assert [name for name, _ in taken.append(nn.ReLU()).named_children()] == ["1", "2"]
 
 
 def test_containers_refuse_what_is_no_module_and_guess_what_was_meant():

@@ -142,7 +142,7 @@ def test_classification_losses_have_the_right_gradients(loss):
         nn.CrossEntropyLoss(),
         nn.CrossEntropyLoss(np.array([1.0, 2.0, 5.0]), label_smoothing=0.1, reduction="sum"),
     ],
-    ids=repr,
+    ids=lambda loss: "BCELoss of a sigmoid" if callable(loss) and not isinstance(loss, nn.Module) else repr(loss),
 )
 def test_losses_have_the_right_gradients_with_respect_to_predictions_and_targets(loss):
     targets = np.random.default_rng(1).dirichlet(np.ones(3), size=4)
@@ -174,7 +174,7 @@ def test_targets_and_weights_do_not_promote_a_float32_loss():
 @pytest.mark.parametrize(
     "call, error, message",
     [
-        (lambda: F.cross_entropy(LOGITS, np.array([0, 1, 2, 3])), ValueError, "0 to 3, but the logits have classes 0 to 2"),
+        (lambda: F.cross_entropy(LOGITS, np.array([0, 1, 2, 3])), ValueError, "but the logits have classes 0 to 2"),
         (lambda: F.cross_entropy(LOGITS, np.array([0, -1, 2, 1])), ValueError, "targets run from -1 to 2"),
         (lambda: F.nll_loss(LOGITS, np.array([0, 1, 2, 3])), ValueError, "nll_loss: targets run from 0 to 3"),
         (lambda: F.cross_entropy(LOGITS, np.array([0, 1])), ValueError, r"need targets of shape \(4,\), got \(2,\)"),

@@ -207,6 +207,16 @@ def test_comparisons_are_constants_on_either_side(ufunc):
         np.testing.assert_array_equal(y.numpy(), ufunc(A, B))
 
 
+def test_comparison_operators_take_arrays_on_either_side_and_leave_none_to_python():
+    t = recorded(A)
+    for operation in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne):
+        np.testing.assert_array_equal(operation(t, B).numpy(), operation(A, B))
+        np.testing.assert_array_equal(operation(A, recorded(B)).numpy(), operation(A, B))
+        np.testing.assert_array_equal(operation(np.float64(1.0), t).numpy(), operation(1.0, A))
+    assert (t == None) is False  # noqa: E711
+    assert (t != None) is True  # noqa: E711
+
+
 def test_integers_and_booleans_keep_numpys_meaning():
     i = np.array([3, 5, 6])
     t = cr.tensor(i)

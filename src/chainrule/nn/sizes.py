@@ -48,7 +48,8 @@ def matching(name: str, x: Any, parameter: Tensor) -> Any:
         return namespace_of(_raw(parameter)).asarray(as_operand(name, x), dtype=dtype)
     if x.dtype == dtype:
         return x
+    other = f", or the network, as in model.to({str(x.dtype)!r})" if "float" in str(x.dtype) else ""
     raise TypeError(
         f"{name}: the parameters are {dtype}, the input is {x.dtype} (shape {tuple(x.shape)}). "
-        f"Convert the input, as in x.astype({str(dtype)!r}), or the network, as in model.to({str(x.dtype)!r})"
+        f"Convert the input, as in x.astype({str(dtype)!r}){other}"
     )

@@ -132,7 +132,8 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         right: the value for x above the last place (default: the last value).
         period: of the function; `left` and `right` are without effect then.
 
-    The result is of float64, as NumPy's is. At a place where two pieces meet, the derivative is that of the piece to the right.
+    The result is of float64, as NumPy's is. At a place where two pieces meet, the derivative is that of the piece
+    to the right.
     """
     x, xp, fp = (as_operand("interp", in_dtype("interp", a, np.float64)) for a in (x, xp, fp))
     if len(xp.shape) != 1 or tuple(xp.shape) != tuple(fp.shape) or xp.shape[0] == 0:

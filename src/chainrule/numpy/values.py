@@ -77,9 +77,9 @@ def _kinds(result: Any) -> set[str]:
 
 
 def as_constants(result: Any) -> Any:
-    """A result with tensors in place of its arrays of numbers."""
+    """A result with tensors in place of its arrays of numbers; they are copied, for they may be the caller's."""
     if isinstance(result, np.ndarray):
-        return Tensor(result) if result.dtype.kind in "biuf" else result
+        return Tensor(result.copy()) if result.dtype.kind in "biuf" else result
     if type(result) in (tuple, list):
         return type(result)(as_constants(part) for part in result)
     return result

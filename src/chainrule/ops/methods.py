@@ -46,6 +46,12 @@ def _binary(operation: Callable) -> Callable:
     return lambda self, other: call(self, other)
 
 
+def _equality(operation: Callable) -> Callable:
+    """Comparison with None is left to Python, which answers with a single truth value."""
+    call = _bound(operation)
+    return lambda self, other: NotImplemented if other is None else call(self, other)
+
+
 def _reflected(operation: Callable) -> Callable:
     call = _bound(operation)
     return lambda self, other: call(other, self)
@@ -80,6 +86,8 @@ _COMPARISONS: dict[str, Callable] = {
     "le": elementwise.less_equal,
     "gt": elementwise.greater,
     "ge": elementwise.greater_equal,
+}
+_EQUALITY: dict[str, Callable] = {
     "eq": elementwise.equal,
     "ne": elementwise.not_equal,
 }
@@ -205,6 +213,8 @@ for _name, _operation in _ARITHMETIC.items():
     _bind(f"__i{_name}__", _assigned(_operation))
 for _name, _operation in _COMPARISONS.items():
     _bind(f"__{_name}__", _binary(_operation))
+for _name, _operation in _EQUALITY.items():
+    _bind(f"__{_name}__", _equality(_operation))
 for _name, _operation in _SIGNS.items():
     _bind(f"__{_name}__", _unary(_operation))
 for _name, _operation in _METHODS.items():

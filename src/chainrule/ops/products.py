@@ -46,7 +46,9 @@ def matmul(a: Any, b: Any, /) -> Any:
     if not m or not n:
         raise ValueError(f"matmul: needs arrays of at least one dimension, got shapes {m} and {n}; use * for scalars")
     if m[-1] != n[0 if len(n) == 1 else -2]:
-        raise ValueError(f"matmul: shapes {m} and {n} do not fit: {m[-1]} columns against {n[0 if len(n) == 1 else -2]} rows")
+        raise ValueError(
+            f"matmul: shapes {m} and {n} do not fit: {m[-1]} columns against {n[0 if len(n) == 1 else -2]} rows"
+        )
     return _matmul(a, b)
 
 

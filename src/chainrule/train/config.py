@@ -22,8 +22,11 @@ SCHEDULES = ("cosine", "step", "constant")
 DTYPES = ("float32", "float64")
 TASKS = ("classification", "regression")
 
-DEEP = 20
+DEEP = 10
 """Hidden layers from which on a network gets the defaults of a deep one."""
+
+LEARNING_RATES = {"adam": 3e-3, "adamw": 3e-3, "sgd": 0.1, "rmsprop": 1e-3}
+"""Default learning rates below that depth; beyond it they fall as 1/depth, as every layer adds its own change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,31 +132,30 @@ def option(name: str) -> str:
 
 def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """A value for every option, chosen to suit those that are given."""
-    depth = given.get("depth", 2)
-    deep = isinstance(depth, int) and depth >= DEEP
-    optimizer = given.get("optimizer", "adam")
+    depth, optimizer = given.get("depth", 2), given.get("optimizer", "adam")
+    deep = depth >= DEEP
     return {
         "data": None,
         "target": None,
         "task": None,
         "drop": (),
         "depth": depth,
-        "width": 64 if deep else 128,
+        "width": 128,
         "activation": "relu",
         "init": "auto",
         "norm": "none",
         "residual": False,
         "dropout": 0.2 if given.get("data") is None and not deep else 0.0,
         "optimizer": optimizer,
-        "lr": {"adam": 3e-3, "adamw": 3e-3, "sgd": 0.1, "rmsprop": 1e-3}.get(optimizer, 1e-3) / (3 if deep else 1),
+        "lr": LEARNING_RATES.get(optimizer, 1e-3) * (DEEP / depth if deep else 1),
         "momentum": {"sgd": 0.9, "rmsprop": 0.0}.get(optimizer),
         "weight_decay": 0.01 if optimizer == "adamw" else 0.0,
         "schedule": "cosine",
-        "warmup": 1.0 if deep else 0.0,
+        "warmup": 1.0 if deep and given.get("epochs", 2) > 1 else 0.0,
         "clip_norm": None,
         "clip_value": None,
         "batch_size": 64,
-        "epochs": 60,
+        "epochs": 30 if deep else 60,
         "dtype": "float32",
         "seed": 0,
     }

@@ -5,7 +5,6 @@ Both displays are told the same things; results after the run are in `report`.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -21,7 +20,7 @@ LINES_IN_ALL = 20
 """About how many lines a whole run prints where they are not rewritten in place."""
 
 LINES_AT_ONCE = 10
-"""How many recent epochs the live table shows."""
+"""How many epochs the live table shows: the last ones, and when the run is over, some spread over it."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,6 @@ class Display(Protocol):
     def epoch_done(self, metrics: Mapping[str, Any], position: Position) -> None:
         """An epoch is over and was measured."""
 
-    def note(self, text: str) -> None:
-        """Something worth a line happened."""
-
 
 # What stands in a line ---------------------------------------------------------------------------------------------
 
@@ -80,6 +76,13 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` places among `count`, evenly spread, with the first and the last."""
+    if count <= most:
+        return list(range(count))
+    return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
 
 
 class _Clock:
@@ -127,9 +130,6 @@ class PlainDisplay:
             self._headed = True
         self._print(list(columns.values()))
 
-    def note(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
-
     def _print(self, entries: Sequence[str]) -> None:
         self._console.print("".join(f"{entry:>11}" for entry in entries), highlight=False, soft_wrap=True, markup=False)
 
@@ -143,8 +143,7 @@ class LiveDisplay:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._clock = _Clock()
-        self._lines: deque[dict[str, str]] = deque(maxlen=LINES_AT_ONCE)
-        self._notes: list[str] = []
+        self._lines: list[dict[str, str]] = []
         # Redrawn by the loop and by no thread, so that drawing never competes with a step.
         self._live = Live(console=console, auto_refresh=False)
 
@@ -156,21 +155,21 @@ class LiveDisplay:
         self._live.stop()
 
     def at(self, position: Position) -> None:
-        self._live.update(Group(self._table(), self._bar(position), *map(Text, self._notes)), refresh=True)
+        self._draw(self._lines[-LINES_AT_ONCE:], position)
 
     def epoch_done(self, metrics: Mapping[str, Any], position: Position) -> None:
         self._lines.append(columns_of(metrics))
-        if position.epoch == position.epochs:
-            self.at(position)
+        if position.step == position.steps:
+            self._draw([self._lines[place] for place in spread(len(self._lines), LINES_AT_ONCE)], position)
 
-    def note(self, text: str) -> None:
-        self._notes.append(text)
+    def _draw(self, lines: Sequence[Mapping[str, str]], position: Position) -> None:
+        self._live.update(Group(self._table(lines), self._bar(position)), refresh=True)
 
-    def _table(self) -> Table:
+    def _table(self, lines: Sequence[Mapping[str, str]]) -> Table:
         table = Table(box=None, padding=(0, 2), header_style="bold")
-        for heading in self._lines[-1] if self._lines else ():
+        for heading in lines[-1] if lines else ():
             table.add_column(heading, justify="right")
-        for line in self._lines:
+        for line in lines:
             table.add_row(*line.values())
         return table
 

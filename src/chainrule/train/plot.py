@@ -87,7 +87,8 @@ def _draw_gradients(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
         )
     axes.grid(alpha=0.3)
     _note_if_nothing(axes, norms)
-    axes.figure.colorbar(depth, ax=axes, label="layer (1: next to the input)")
+    colours = axes.figure.colorbar(depth, ax=axes, label="layer (1: next to the input)")
+    colours.ax.yaxis.get_major_locator().set_params(integer=True)
 
 
 def _draw_flow(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from chainrule.train.display import spread
 from chainrule.train.flow import LayerFlow, verdict
 
 ROWS_SHOWN = 16
@@ -23,7 +24,7 @@ def report_quality(console: Console, metrics: Mapping[str, Any]) -> None:
             f"Test RMSE: {metrics['test_rmse']:.4g}, R²: {_share(metrics['test_r2'])}   "
             f"(training rows: {metrics['train_rmse']:.4g}, {_share(metrics['train_r2'])})"
         )
-    console.print(line, style="bold", highlight=False)
+    console.print("\n" + line, style="bold", highlight=False)
 
 
 def _share(r2: float | None) -> str:
@@ -39,14 +40,15 @@ def report_flow(console: Console, flow: Sequence[LayerFlow], shapes: Mapping[str
         shapes: of the layers' weights, (out, in), by layer name.
         when: the moment or span the numbers are of.
     """
-    table = Table(title=f"Gradient flow, {when}", title_justify="left", title_style="bold", box=None, padding=(0, 2))
+    console.print(f"\nGradient flow, {when}", style="bold", highlight=False)
+    table = Table(box=None, padding=(0, 2), header_style="bold")
     table.add_column("layer", justify="right")
     table.add_column("in → out", justify="right")
     table.add_column("error signal", justify="right")
     table.add_column("gradient", justify="right")
     table.add_column("update/weight", justify="right")
     previous = -1
-    for place in _shown(len(flow)):
+    for place in spread(len(flow), ROWS_SHOWN):
         if place != previous + 1:
             table.add_row("⋮")
         previous = place
@@ -61,10 +63,3 @@ def report_flow(console: Console, flow: Sequence[LayerFlow], shapes: Mapping[str
         )
     console.print(table)
     console.print(verdict(flow), style="bold", highlight=False, soft_wrap=not console.is_terminal)
-
-
-def _shown(layers: int) -> list[int]:
-    """The places of the layers to show: all, or the first, the last, and some spread evenly between them."""
-    if layers <= ROWS_SHOWN:
-        return list(range(layers))
-    return sorted({round(i * (layers - 1) / (ROWS_SHOWN - 1)) for i in range(ROWS_SHOWN)})
