@@ -284,3 +284,13 @@ X = np.zeros((2, 3))
 def test_a_mistake_is_answered_by_the_operations_name_and_the_shapes(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_distinct_values_send_their_gradient_to_the_first_that_has_them():
+    g = cr.grad(lambda x: (ops.unique_values(x) * np.array([1.0, 2.0, 3.0])).sum())(np.array([5.0, 1.0, 5.0, 3.0]))
+    assert g.tolist() == [3, 1, 0, 2]
+
+
+def test_a_recorded_quantile_level_is_refused():
+    with pytest.raises(cr.GradientError, match="recorded"):
+        cr.grad(lambda q: ops.quantile(np.arange(5.0), q))(0.5)

@@ -299,11 +299,9 @@ class Primitive:
         """Keep the caller's own arrays that a rule of `node` reads as they are now."""
         edges: Any = node.edges
         for x in inputs:
-            if (
-                type(x) in PYTHON_SCALARS
-                or isinstance(x, Tensor)
-                or not any(kept is x for _, _, row in edges for kept in row)
-            ):
+            if type(x) in PYTHON_SCALARS or isinstance(x, (Tensor, np.generic)):
+                continue  # cannot be changed
+            if not any(kept is x for _, _, row in edges for kept in row):
                 continue
             if isinstance(x, np.ndarray) and (x.base is None or is_holdable(x)):
                 held = hold(x)

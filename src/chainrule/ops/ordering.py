@@ -188,8 +188,13 @@ _unique = constant("unique", _unique_value, outputs=UniqueAll._fields)
 
 
 def unique_all(x: Any, /) -> UniqueAll:
-    """The distinct values of `x` in order, first indices, inverse indices and counts: no gradient."""
-    return UniqueAll(*_unique(as_operand("unique_all", x)))
+    """The distinct values of `x` in order, first indices, inverse indices and counts.
+
+    The gradient of a value goes to the first element that has it.
+    """
+    x = as_operand("unique_all", x)
+    _, first, *rest = _unique(x)
+    return UniqueAll(take(x, first), first, *rest)
 
 
 def unique_counts(x: Any, /) -> UniqueCounts:
@@ -231,13 +236,14 @@ def quantile(x: Any, q: Any, /, axis: Any = None, keepdims: bool = False) -> Any
 
     Raises:
         ValueError: a quantile outside [0, 1], or no elements.
+        GradientError: `q` is recorded; there is no derivative with respect to it.
     """
-    return _quantile("quantile", x, np.asarray(_raw(q), dtype=np.float64), axis, keepdims)
+    return _quantile("quantile", x, np.asarray(q, dtype=np.float64), axis, keepdims)
 
 
 def percentile(x: Any, q: Any, /, axis: Any = None, keepdims: bool = False) -> Any:
     """As `quantile`, with `q` between 0 and 100."""
-    return _quantile("percentile", x, np.asarray(_raw(q), dtype=np.float64) / 100, axis, keepdims)
+    return _quantile("percentile", x, np.asarray(q, dtype=np.float64) / 100, axis, keepdims)
 
 
 def median(x: Any, /, axis: Any = None, keepdims: bool = False) -> Any:

@@ -11,8 +11,9 @@ What a checkpoint holds is `Training`'s business.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -119,12 +120,12 @@ class RunFolder:
     # Metrics ---------------------------------------------------------------------------------------------------------
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Add the line of one epoch.
+        """Add the line of one epoch; numbers that are not finite become null, as JSON has no others.
 
         Raises:
             RunError: it cannot be written.
         """
-        line = json.dumps(metrics, allow_nan=False) + "\n"
+        line = json.dumps(_with_null(metrics), allow_nan=False) + "\n"
         with self._written(), (self.path / METRICS).open("ab") as file:
             file.write(line.encode())
 
@@ -207,10 +208,28 @@ def _new_folder(name: str) -> Path:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """The metrics of one line; None if it is only a part of one."""
+    """The metrics of one line, with NaN for null; None if it is only a part of one."""
     try:
         metrics = json.loads(line)
     except ValueError:
         return None
-    whole = line.endswith(b"\n") and isinstance(metrics, dict) and isinstance(metrics.get("epoch"), int)
-    return metrics if whole else None
+    if not (line.endswith(b"\n") and isinstance(metrics, dict) and isinstance(metrics.get("epoch"), int)):
+        return None
+    return _with_nan(metrics)
+
+
+def _with_null(value: Any) -> Any:
+    return _replaced(value, lambda x: isinstance(x, float) and not math.isfinite(x), None)
+
+
+def _with_nan(value: Any) -> Any:
+    return _replaced(value, lambda x: x is None, math.nan)
+
+
+def _replaced(value: Any, unwanted: Callable[[Any], bool], by: Any) -> Any:
+    """A tree of dicts and lists with every unwanted leaf replaced."""
+    if isinstance(value, Mapping):
+        return {key: _replaced(element, unwanted, by) for key, element in value.items()}
+    if isinstance(value, list):
+        return [_replaced(element, unwanted, by) for element in value]
+    return by if unwanted(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,8 +28,8 @@ def report_quality(console: Console, metrics: Mapping[str, Any]) -> None:
     console.print("\n" + line, style="bold", highlight=False)
 
 
-def _share(r2: float | None) -> str:
-    return "undefined, the target is constant there" if r2 is None else f"{r2:.4f}"
+def _share(r2: float) -> str:
+    return "undefined, the target is constant there" if math.isnan(r2) else f"{r2:.4f}"
 
 
 def report_flow(console: Console, flow: Sequence[LayerFlow], shapes: Mapping[str, tuple[int, ...]], when: str) -> None:

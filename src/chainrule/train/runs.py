@@ -105,7 +105,13 @@ def resume(path: Path, given: Mapping[str, Any], *, quiet: bool = False, console
 
 def _run(run: Outcome, console: Console, quiet: bool) -> Outcome:
     training, folder, history = run.training, run.folder, run.history
-    for line in (training.problem.describe(), training.describe(), f"Run folder: {folder.path}"):
+    progress = training.progress
+    place = f"Run folder: {folder.path}"
+    if progress.step:
+        place += f", going on after step {progress.step} of {training.steps} (epoch {progress.epoch + 1})"
+    if training.finished:
+        place = f"Run folder: {folder.path}, where all {progress.epoch} epochs are over already"
+    for line in (training.problem.describe(), training.describe(), place):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     live = console.is_terminal and not quiet
     display: Display = LiveDisplay(console) if live else PlainDisplay(console)
@@ -126,7 +132,7 @@ def _draw(run: Outcome) -> None:
 
 
 def _report(run: Outcome, console: Console) -> None:
-    report_quality(console, run.training.measure())
+    report_quality(console, run.history[-1] if run.history else run.training.measure())
     flows = [flow_of(metrics) for metrics in run.history]
     if flows:
         report_flow(console, typical(flows), run.training.layer_shapes(), f"median over {len(flows)} epochs")
@@ -136,8 +142,4 @@ def _report(run: Outcome, console: Console) -> None:
 def flow_of(metrics: Mapping[str, Any]) -> list[LayerFlow]:
     """The gradient flow that a line of metrics.jsonl tells of."""
     numbers = zip(metrics["layers"], metrics["error_signal"], metrics["gradient"], metrics["update_ratio"], strict=True)
-    infinite = float("inf")
-    return [
-        LayerFlow(name, *(infinite if number is None else number for number in measured))
-        for name, *measured in numbers
-    ]
+    return [LayerFlow(*layer) for layer in numbers]

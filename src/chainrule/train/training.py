@@ -138,12 +138,13 @@ class Training:
             What metrics.jsonl keeps of the epoch.
 
         Raises:
-            Diverged: the loss on the training rows is no finite number.
+            Diverged: the loss on either part of the data is no finite number.
         """
         progress, rows = self.progress, len(self.problem.train_inputs)
         measures = self.measure()
-        if not math.isfinite(measures["train_loss"]):
-            raise self._diverged(measures["train_loss"], f"the evaluation after epoch {progress.epoch + 1}")
+        for part in ("train", "test"):
+            if not math.isfinite(measures[f"{part}_loss"]):
+                raise self._diverged(measures[f"{part}_loss"], f"the evaluation after epoch {progress.epoch + 1}")
         flow = progress.flow
         metrics = {
             "epoch": progress.epoch + 1,
@@ -160,7 +161,7 @@ class Training:
             "steps_per_second": progress.batch / progress.seconds,
         }
         self.progress = Progress(epoch=progress.epoch + 1, step=progress.step)
-        return {name: _json_number(value) for name, value in metrics.items()}
+        return metrics
 
     def measure(self) -> dict[str, float]:
         """Loss and quality on both parts of the data: `train_loss`, `test_accuracy` and so on."""
@@ -236,10 +237,3 @@ class Training:
 
 def _arrays_of(scale: Any) -> dict[str, Any] | None:
     return None if scale is None else {"mean": scale.mean, "std": scale.std}
-
-
-def _json_number(value: Any) -> Any:
-    """Numbers that JSON knows; None for what is not finite."""
-    if isinstance(value, list):
-        return [_json_number(element) for element in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
+
 from chainrule.core import state
 from chainrule.core.errors import AnomalyError, GradientError
 from chainrule.core.namespace import PYTHON_SCALARS, namespaces, tensor_namespace
@@ -264,7 +266,7 @@ def seed_for(output: Tensor, gradient: Any) -> Any:
                 f"backward() from a tensor of shape {shape} needs a seed: pass gradient= of that shape, or reduce it "
                 "to a scalar first, for example with .sum() or .mean()"
             )
-        return xp.ones_like(value)
+        return dtype.type(1) if isinstance(value, np.generic) else xp.ones_like(value)
     if isinstance(gradient, Tensor):
         gradient = gradient if nested or gradient._node is not None else gradient._value
     else:
