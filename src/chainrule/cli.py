@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -142,28 +142,42 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status. Faults of the user are one line on standard error."""
+    """Run a command.
+
+    Args:
+        arguments: the command line without the program's name; that of this process by default.
+
+    Returns:
+        The exit status. What the user can put right is one line on standard error; a fault of the program itself
+        is a traceback.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    return _reported(lambda: app(arguments, prog_name="chainrule", standalone_mode=False), "--debug" in arguments)
+    try:
+        return app(arguments, prog_name="chainrule", standalone_mode=False) or 0
+    except Exception as error:
+        told = _told(error)
+        if told is None or "--debug" in arguments:
+            raise
+        message, status = told
+        if message:
+            typer.echo(message, err=True)
+        return status
 
 
-def _reported(command: Callable[[], Any], debug: bool) -> int:
+def _told(error: Exception) -> tuple[str, int] | None:
+    """What to say of an error and the exit status, or None where it is the program's own fault."""
     from chainrule.data import DataError
     from chainrule.train import Diverged, Interrupted, RunError
 
-    try:
-        return command() or 0
-    except Exception as error:
-        status = EXIT_UNUSABLE
-        if isinstance(error, Diverged):
-            status = EXIT_DIVERGED
-        elif isinstance(error, Interrupted):
-            status = EXIT_SIGNALLED + error.signal
-        elif isinstance(error, MemoryError):
-            error = MemoryError("There is not enough memory for this; try a smaller --width, --depth or --batch-size")
-        elif not isinstance(error, (RunError, DataError, typer.TyperException)):
-            raise
-        if debug:
-            raise
-        typer.echo(f"{'' if isinstance(error, Interrupted) else 'Error: '}{error}", err=True)
-        return status
+    if isinstance(error, Interrupted):
+        return str(error), EXIT_SIGNALLED + error.signal
+    if isinstance(error, Diverged):
+        return f"Error: {error}", EXIT_DIVERGED
+    if isinstance(error, typer.TyperException):
+        message = error.format_message()  # none where the help was shown instead
+        return message and f"Error: {message}", EXIT_UNUSABLE
+    if isinstance(error, (RunError, DataError)):
+        return f"Error: {error}", EXIT_UNUSABLE
+    if isinstance(error, MemoryError):
+        return "Error: there is not enough memory; try a smaller --width, --depth or --batch-size", EXIT_UNUSABLE
+    return None

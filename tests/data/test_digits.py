@@ -31,8 +31,7 @@ def test_every_value_is_the_one_in_the_source_file(digits):
     rows = np.column_stack([pixels, digits.labels]).astype(int)
     text = "".join(",".join(map(str, row)) + "\n" for row in rows.tolist())
     assert (
-        hashlib.sha256(text.encode()).hexdigest()
-        == "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
+        hashlib.sha256(text.encode()).hexdigest() == "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
     )
 
 

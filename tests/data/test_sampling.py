@@ -89,8 +89,7 @@ def test_the_seed_decides_the_parts():
 
 def test_every_row_is_drawn_equally_often_over_many_seeds():
     drawn = sum(
-        np.bincount(split(measured(10), 0.3, seed=s)[1].inputs[:, 0].astype(int), minlength=10)
-        for s in range(500)
+        np.bincount(split(measured(10), 0.3, seed=s)[1].inputs[:, 0].astype(int), minlength=10) for s in range(500)
     )
     # 500 draws of probability 0.3: 150 with a standard deviation of 10.2; five of them on either side.
     assert np.abs(drawn - 150).max() < 52
@@ -130,10 +129,7 @@ def test_drop_last_leaves_out_the_incomplete_batch_alone(rows, batch_size, seed)
 
 
 def test_an_epoch_is_known_from_seed_and_number_in_a_process_without_history():
-    code = (
-        "from chainrule.data import batches; "
-        "print([b.tolist() for b in batches(50, 8, seed=3, epoch=41)][2:])"
-    )
+    code = "from chainrule.data import batches; print([b.tolist() for b in batches(50, 8, seed=3, epoch=41)][2:])"
     resumed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for epoch in range(41):
         batches(50, 8, seed=3, epoch=epoch)
@@ -149,9 +145,7 @@ def test_neither_epochs_nor_seeds_nor_the_split_share_a_permutation():
     assert len(orders) == 100
 
 
-@pytest.mark.parametrize(
-    "rows, batch_size, seed, epoch", [(0, 1, 0, 0), (1, 0, 0, 0), (1, 1, -1, 0), (1, 1, 0, -1)]
-)
+@pytest.mark.parametrize("rows, batch_size, seed, epoch", [(0, 1, 0, 0), (1, 0, 0, 0), (1, 1, -1, 0), (1, 1, 0, -1)])
 def test_numbers_out_of_range_are_refused(rows, batch_size, seed, epoch):
     with pytest.raises(ValueError, match=r"at least 1|not negative"):
         batches(rows, batch_size, seed=seed, epoch=epoch)

@@ -138,9 +138,7 @@ def test_what_is_written_is_what_is_read_in_every_format(tmp_path_factory, matri
     columns["y"] = np.arange(len(matrix)) + 0.5
     for suffix, writer in WRITERS.items():
         writer(folder / f"t{suffix}", columns)
-        np.testing.assert_array_equal(
-            read_table(folder / f"t{suffix}", "y").inputs, matrix.astype(np.float64)
-        )
+        np.testing.assert_array_equal(read_table(folder / f"t{suffix}", "y").inputs, matrix.astype(np.float64))
 
 
 def test_parquet_categoricals_enums_and_decimals_are_read(tmp_path):
@@ -247,9 +245,7 @@ def test_any_text_survives_the_way_through_a_csv(tmp_path_factory, cells):
         ([-1, 1, -1, 1], (-1, 1), [0, 1, 0, 1]),
     ],
 )
-def test_strings_booleans_and_few_integers_are_classes_named_as_given_in_sorted_order(
-    write, values, classes, targets
-):
+def test_strings_booleans_and_few_integers_are_classes_named_as_given_in_sorted_order(write, values, classes, targets):
     dataset = read_table(write({"a": [1, 2, 3, 4], "y": values}), "y")
     assert dataset.task == "classification"
     assert dataset.classes == classes

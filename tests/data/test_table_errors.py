@@ -55,9 +55,7 @@ def test_a_missing_file_is_a_data_error_and_a_file_not_found_error(tmp_path):
 
 
 def test_an_unknown_extension_is_refused_with_the_known_ones(refusal):
-    assert refusal("t.xlsx", "a,y\n1,2\n") == (
-        "unknown extension '.xlsx'; a table is one of .csv, .npz, .parquet"
-    )
+    assert refusal("t.xlsx", "a,y\n1,2\n") == ("unknown extension '.xlsx'; a table is one of .csv, .npz, .parquet")
 
 
 @EACH_FORMAT
@@ -148,9 +146,7 @@ def test_nan_is_missing(refusal, name):
 
 @pytest.mark.parametrize("values", [[1, None], ["u", None], [True, None], [None, None]])
 def test_a_null_in_parquet_is_missing_whatever_the_column_holds(refusal, values):
-    assert "missing values (null or NaN) in column 'a'" in refusal(
-        "t.parquet", {"a": values, "y": [1.0, 2.0]}
-    )
+    assert "missing values (null or NaN) in column 'a'" in refusal("t.parquet", {"a": values, "y": [1.0, 2.0]})
 
 
 def test_a_row_of_a_wide_npz_array_is_named_once(refusal):

@@ -258,9 +258,7 @@ def _read_npz(path: Path, choose: Choice) -> Columns:
             raise DataError(f"{path}: {name!r} is not an array of rows; its first axis would count the rows")
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise DataError(
-            f"{path}: the arrays differ in their number of rows, {lengths}; drop what is no feature"
-        )
+        raise DataError(f"{path}: the arrays differ in their number of rows, {lengths}; drop what is no feature")
     missing = {name: _rows_where(np.isnan, values) for name, values in columns.items()}
     _refuse_rows(path, missing, "missing values (NaN)", FILL_ADVICE)
     return columns

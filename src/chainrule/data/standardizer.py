@@ -41,9 +41,7 @@ class Standardizer:
             DataError: there are no rows, or a column's numbers are too large for their variance.
         """
         if rows.ndim != 2 or len(rows) == 0:
-            raise DataError(
-                f"a standardizer is fitted on (rows, columns) of at least 1 row, got {rows.shape}"
-            )
+            raise DataError(f"a standardizer is fitted on (rows, columns) of at least 1 row, got {rows.shape}")
         with np.errstate(over="ignore", invalid="ignore"):
             mean, std = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
         # Rounding gives a constant column a tiny spread, which would blow its noise up to unit size.

@@ -29,8 +29,10 @@ for _family in (
     creation, elementwise, indexing, joining, layout, network, ordering, products, reductions, special,
 ):  # fmt: skip
     for _name, _function in vars(_family).items():
-        if callable(_function) and not _name.startswith("_") and getattr(_function, "__module__", "").startswith(
-            ("chainrule.ops", "chainrule.core.primitive")
+        if (
+            callable(_function)
+            and not _name.startswith("_")
+            and getattr(_function, "__module__", "").startswith(("chainrule.ops", "chainrule.core.primitive"))
         ):
             setattr(_tensor_namespace, _name, _function)
 _tensor_namespace.abs = elementwise.absolute
@@ -41,4 +43,4 @@ _tensor_namespace.pi, _tensor_namespace.inf, _tensor_namespace.nan, _tensor_name
 )  # fmt: skip
 _namespaces[_Tensor] = _tensor_namespace
 
-from chainrule.ops import methods as _methods  # noqa: E402  (binds operators once the namespace is there)
+from chainrule.ops import methods as _methods  # noqa: E402, F401  (binds operators once the namespace is there)

@@ -184,6 +184,7 @@ def take_along_axis(x: Any, indices: Any, /, axis: int = -1) -> Any:
             f"take_along_axis: indices must be integers with {len(x.shape)} dimensions, "
             f"got {array.dtype} of shape {array.shape}"
         )
+
     def spread(shape: tuple[int, ...], length: int) -> tuple[int, ...]:
         both = np.broadcast_shapes(
             tuple(1 if i == axis else n for i, n in enumerate(x.shape)),
@@ -196,4 +197,3 @@ def take_along_axis(x: Any, indices: Any, /, axis: int = -1) -> Any:
     if tuple(x.shape) != wide:
         x = broadcast_to(x, wide)
     return getitem(x, _along(array, axis))
-

@@ -78,9 +78,7 @@ _diagonal = linear(
 def _matrix(name: str, x: Any) -> Any:
     x = as_operand(name, x)
     if len(x.shape) < 2:
-        raise ValueError(
-            f"{name}: needs a matrix or a stack of them, shape (..., m, n), got shape {tuple(x.shape)}"
-        )
+        raise ValueError(f"{name}: needs a matrix or a stack of them, shape (..., m, n), got shape {tuple(x.shape)}")
     return x
 
 
@@ -323,9 +321,7 @@ def multi_dot(arrays: Sequence[Any], /) -> Any:
     if len(arrays) < 2:
         raise ValueError(f"multi_dot: needs at least two arrays, got {len(arrays)}")
     if any(len(n) != 2 for n in shapes[1:-1]) or not {len(shapes[0]), len(shapes[-1])} <= {1, 2}:
-        raise ValueError(
-            f"multi_dot: needs matrices, of which the first and last may be vectors; got shapes {written}"
-        )
+        raise ValueError(f"multi_dot: needs matrices, of which the first and last may be vectors; got shapes {written}")
     from_row, to_column = len(shapes[0]) == 1, len(shapes[-1]) == 1
     if from_row:
         arrays[0] = expand_dims(arrays[0], axis=0)
@@ -333,9 +329,7 @@ def multi_dot(arrays: Sequence[Any], /) -> Any:
         arrays[-1] = expand_dims(arrays[-1], axis=1)
     sizes = [*(x.shape[0] for x in arrays), arrays[-1].shape[1]]
     if any(x.shape[1] != n for x, n in zip(arrays, sizes[1:], strict=True)):
-        raise ValueError(
-            f"multi_dot: shapes {written} do not fit: columns of each must equal rows of the next"
-        )
+        raise ValueError(f"multi_dot: shapes {written} do not fit: columns of each must equal rows of the next")
     y = _multiply_chain(arrays, sizes)
     y = squeeze(y, axis=1) if to_column else y
     return squeeze(y, axis=0) if from_row else y
@@ -349,10 +343,7 @@ def _multiply_chain(arrays: Sequence[Any], sizes: Sequence[int]) -> Any:
         """The number of multiplications for arrays i to j, and after which one to split."""
         if i == j:
             return 0, i
-        return min(
-            (best(i, k)[0] + best(k + 1, j)[0] + sizes[i] * sizes[k + 1] * sizes[j + 1], k)
-            for k in range(i, j)
-        )
+        return min((best(i, k)[0] + best(k + 1, j)[0] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j))
 
     def product(i: int, j: int) -> Any:
         k = best(i, j)[1]
@@ -399,9 +390,7 @@ def _norm_rule(xp: Any, g: Any, x: Any, y: Any, axis: tuple[int, ...], keepdims:
 
 
 def _norm_push(xp: Any, primals: Any, tangents: Any, y: Any, *, axis: Any, keepdims: bool, ord: float) -> Any:
-    return xp.sum(
-        tangents[0] * _norm_local(xp, primals[0], y, axis, keepdims, ord), axis=axis, keepdims=keepdims
-    )
+    return xp.sum(tangents[0] * _norm_local(xp, primals[0], y, axis, keepdims, ord), axis=axis, keepdims=keepdims)
 
 
 _vector_norm = general(
@@ -419,9 +408,7 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: flo
     """
     x = as_operand("vector_norm", x)
     if isinstance(ord, str):
-        raise ValueError(
-            f"vector_norm: ord must be a number, got {ord!r}; the norms with names are of matrices"
-        )
+        raise ValueError(f"vector_norm: ord must be a number, got {ord!r}; the norms with names are of matrices")
     axes = normalize_axes(axis, len(x.shape), "vector_norm")
     if "float" not in str(x.dtype):
         x = x * 1.0  # a norm is not an integer
@@ -469,9 +456,7 @@ def norm(x: Any, /, ord: Any = None, axis: Any = None, keepdims: bool = False) -
     x = as_operand("norm", x)
     axes = normalize_axes(axis, len(x.shape), "norm")
     if len(axes) > 2 and (axis is not None or ord is not None):
-        raise ValueError(
-            f"norm: there is no norm of order {ord} over {len(axes)} axes; name one or two of them"
-        )
+        raise ValueError(f"norm: there is no norm of order {ord} over {len(axes)} axes; name one or two of them")
     if ord is None:
         return vector_norm(x, axis=axes, keepdims=keepdims)
     if len(axes) == 1:

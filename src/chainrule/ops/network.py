@@ -77,7 +77,8 @@ silu = elementwise(
     "silu",
     lambda xp, x: x * sigmoid.on(xp, x),
     lambda xp, x: (s := sigmoid.on(xp, x)) * (1 + x * (1 - s)),
-    text="$x·σ($x)", latex=r"$x \sigma($x)", local=[("σ($x)(1 + $x(1 − σ($x)))", r"\sigma($x)(1 + $x(1 - \sigma($x)))")],
+    text="$x·σ($x)", latex=r"$x \sigma($x)",
+    local=[("σ($x)(1 + $x(1 − σ($x)))", r"\sigma($x)(1 + $x(1 - \sigma($x)))")],
 )  # fmt: skip
 
 # ln(1 + exp(βx))/β without overflow
@@ -333,21 +334,27 @@ def _normalize_bias(xp: Any, g: Any, mean: Any) -> Any:
     return xp.zeros_like(mean) if g is None else g
 
 
-def _normalization(name: str, symbol: str) -> Any:
+_THREE_TERMS = (
+    r"\frac{1}{\sqrt{v + \varepsilon}}"
+    r"\left(\hat g - \overline{\hat g} - \hat x\,\overline{\hat g \odot \hat x}\right)"
+)
+
+
+def _normalization(name: str) -> Any:
     return composed(
         name, _normalize_value, _normalize_x, _normalize_weight, _normalize_bias, residuals=["mean", "var"],
-        text=f"{name}($x)·$weight + $bias", latex=rf"\frac{{$x - \mu}}{{\sqrt{{v + \varepsilon}}}} \odot $weight + $bias",
+        text=f"{name}($x)·$weight + $bias",
+        latex=r"\frac{$x - \mu}{\sqrt{v + \varepsilon}} \odot $weight + $bias",
         local=[
-            ("(ĝ − mean(ĝ) − x̂·mean(ĝ⊙x̂))/√(v + ε)",
-             r"\frac{1}{\sqrt{v + \varepsilon}}\left(\hat g - \overline{\hat g} - \hat x\,\overline{\hat g \odot \hat x}\right)"),
-            (f"Σ{symbol} g⊙x̂", r"\textstyle\sum g \odot \hat x"),
-            (f"Σ{symbol} g", r"\textstyle\sum g"),
+            ("(ĝ − mean(ĝ) − x̂·mean(ĝ⊙x̂))/√(v + ε)", _THREE_TERMS),
+            ("Σ g⊙x̂", r"\textstyle\sum g \odot \hat x"),
+            ("Σ g", r"\textstyle\sum g"),
         ],
     )  # fmt: skip
 
 
-batch_norm_step = _normalization("batch_norm", "batch")
-layer_norm_step = _normalization("layer_norm", "rows")
+batch_norm_step = _normalization("batch_norm")
+layer_norm_step = _normalization("layer_norm")
 
 
 def batch_norm(x: Any, weight: Any, bias: Any, /, eps: float = 1e-5) -> tuple[Any, Any, Any]:

@@ -107,11 +107,7 @@ def linear_map(x: Any, weight: Any, bias: Any = None) -> Any:
         return linear_step(x, weight, bias)
     x, weight = as_operand("linear", x), as_operand("linear", weight)
     _check_fit(x, weight)
-    return _matmul(x, matrix_transposed(weight))
-
-
-def matrix_transposed(x: Any) -> Any:
-    return permute_dims(x, (1, 0))
+    return _matmul(x, permute_dims(weight, (1, 0)))
 
 
 # Contractions ------------------------------------------------------------------------------------------------------
@@ -225,8 +221,8 @@ def einsum(subscripts: str, /, *operands: Any, **ignored: Any) -> Any:
         taken = [(arrays[i], inputs[i]) for i in step]
         arrays = [x for i, x in enumerate(arrays) if i not in step]
         inputs = [labels for i, labels in enumerate(inputs) if i not in step]
-        wanted = out if not arrays else "".join(dict.fromkeys(c for _, labels in taken for c in labels
-                                                              if c in out or any(c in other for other in inputs)))  # fmt: skip
+        needed = out + "".join(inputs)
+        wanted = "".join(dict.fromkeys(c for _, labels in taken for c in labels if c in needed)) if arrays else out
         arrays.append(_step(taken, wanted))
         inputs.append(wanted)
     return arrays[0]

@@ -87,7 +87,7 @@ def resume(path: Path, given: Mapping[str, Any], *, quiet: bool = False, console
     try:
         config = Config.from_dict(state["config"])
     except (RunError, TypeError, KeyError, AttributeError) as error:
-        raise RunError(f"{path}: the checkpoint's options are damaged ({error})") from error
+        raise RunError(f"{path}: the checkpoint's options are damaged ({_in_one_line(error)})") from error
     changed = config.differences(given)
     if changed:
         raise RunError(
@@ -96,11 +96,15 @@ def resume(path: Path, given: Mapping[str, Any], *, quiet: bool = False, console
     training = Training(config, Problem.load(config))
     try:
         training.load_state_dict(state)
+    except RunError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, RunError):
-            raise
-        raise RunError(f"{path}: the checkpoint is damaged ({error})") from error
+        raise RunError(f"{path}: the checkpoint does not fit its options ({_in_one_line(error)})") from error
     return _run(Outcome(training, folder, folder.read_metrics(training.progress.epoch)), console, quiet)
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _run(run: Outcome, console: Console, quiet: bool) -> Outcome:
