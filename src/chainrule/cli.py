@@ -48,40 +48,84 @@ def _flag(name: str, help: str) -> Any:
 @app.command(epilog=EXAMPLES, short_help="Train a network on handwritten digits or on your own table.")
 def train(
     context: typer.Context,
-    folder: Annotated[Path | None, typer.Argument(metavar="RUN", help="With --resume: the run folder to go on with.", show_default=False)] = None,
-
-    data: Annotated[Path | None, _option(DATA, "Table to learn from: CSV, NPZ or Parquet.", "handwritten digits", "FILE")] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN", help="With --resume: the run folder to go on with.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None, _option(DATA, "Table to learn from: CSV, NPZ or Parquet.", "handwritten digits", "FILE")
+    ] = None,
     target: Annotated[str | None, _option(DATA, "Column to learn from all the others.", "", "COLUMN")] = None,
-    task: Annotated[str | None, _option(DATA, "classification or regression.", "what the target looks like", "NAME")] = None,
+    task: Annotated[
+        str | None, _option(DATA, "classification or regression.", "what the target looks like", "NAME")
+    ] = None,
     drop: Annotated[list[str] | None, _option(DATA, "Column to leave out; may be repeated.", "", "COLUMN")] = None,
-
     depth: Annotated[int | None, _option(NETWORK, "Hidden layers.", "2", "N")] = None,
     width: Annotated[int | None, _option(NETWORK, "Units in each of them.", "128", "N")] = None,
-    activation: Annotated[str | None, _option(NETWORK, "relu, leaky_relu, elu, gelu, silu, softplus, sigmoid, tanh or linear.", "relu", "NAME")] = None,
-    init: Annotated[str | None, _option(NETWORK, "How weights start: xavier_uniform, xavier_normal, kaiming_uniform, kaiming_normal, orthogonal, zeros or auto.", "auto, which is Kaiming (He) for relu and its kin, Xavier for sigmoid and tanh", "NAME")] = None,
-    norm: Annotated[str | None, _option(NETWORK, "Normalise before every activation: none, batch or layer.", "none", "NAME")] = None,
+    activation: Annotated[
+        str | None,
+        _option(NETWORK, "relu, leaky_relu, elu, gelu, silu, softplus, sigmoid, tanh or linear.", "relu", "NAME"),
+    ] = None,
+    init: Annotated[
+        str | None,
+        _option(
+            NETWORK,
+            "How weights start: xavier_uniform, xavier_normal, kaiming_uniform, kaiming_normal, orthogonal, "
+            "zeros or auto: Kaiming (He) for relu and its kin, Xavier for sigmoid and tanh.",
+            "auto",
+            "NAME",
+        ),
+    ] = None,
+    norm: Annotated[
+        str | None, _option(NETWORK, "Normalise before every activation: none, batch or layer.", "none", "NAME")
+    ] = None,
     residual: Annotated[bool | None, _option(NETWORK, "Let every hidden layer add to its input.", "no")] = None,
-    dropout: Annotated[float | None, _option(NETWORK, "Share of hidden units left out of a step.", "0.2 for the digits up to depth 9, otherwise 0", "X")] = None,
-
+    dropout: Annotated[
+        float | None,
+        _option(
+            NETWORK, "Share of hidden units left out of a step.", "0.2 for the digits up to depth 9, otherwise 0", "X"
+        ),
+    ] = None,
     optimizer: Annotated[str | None, _option(OPTIMISATION, "adam, adamw, sgd or rmsprop.", "adam", "NAME")] = None,
-    lr: Annotated[float | None, _option(OPTIMISATION, "Highest learning rate.", "0.003 for adam, less from depth 10 on", "X")] = None,
-    momentum: Annotated[float | None, _option(OPTIMISATION, "Momentum of sgd or rmsprop.", "0.9 for sgd, 0 for rmsprop", "X")] = None,
-    weight_decay: Annotated[float | None, _option(OPTIMISATION, "L2 penalty; with adamw, shrinkage.", "0.01 for adamw, otherwise 0", "X")] = None,
-    schedule: Annotated[str | None, _option(OPTIMISATION, "How the learning rate falls: cosine, step or constant.", "cosine", "NAME")] = None,
-    warmup: Annotated[float | None, _option(OPTIMISATION, "Epochs over which it rises first.", "0, from depth 10 on 1", "X")] = None,
-    clip_norm: Annotated[float | None, _option(OPTIMISATION, "Scale a gradient with a larger norm down to this one.", "no limit", "X")] = None,
-    clip_value: Annotated[float | None, _option(OPTIMISATION, "Cut every element of the gradient off at this size.", "no limit", "X")] = None,
+    lr: Annotated[
+        float | None, _option(OPTIMISATION, "Highest learning rate.", "0.003 for adam, less from depth 10 on", "X")
+    ] = None,
+    momentum: Annotated[
+        float | None, _option(OPTIMISATION, "Momentum of sgd or rmsprop.", "0.9 for sgd, 0 for rmsprop", "X")
+    ] = None,
+    weight_decay: Annotated[
+        float | None, _option(OPTIMISATION, "L2 penalty; with adamw, shrinkage.", "0.01 for adamw, otherwise 0", "X")
+    ] = None,
+    schedule: Annotated[
+        str | None, _option(OPTIMISATION, "How the learning rate falls: cosine, step or constant.", "cosine", "NAME")
+    ] = None,
+    warmup: Annotated[
+        float | None, _option(OPTIMISATION, "Epochs over which it rises first.", "0, from depth 10 on 1", "X")
+    ] = None,
+    clip_norm: Annotated[
+        float | None, _option(OPTIMISATION, "Scale a gradient with a larger norm down to this one.", "no limit", "X")
+    ] = None,
+    clip_value: Annotated[
+        float | None, _option(OPTIMISATION, "Cut every element of the gradient off at this size.", "no limit", "X")
+    ] = None,
     batch_size: Annotated[int | None, _option(OPTIMISATION, "Rows per step.", "64", "N")] = None,
-    epochs: Annotated[int | None, _option(OPTIMISATION, "Passes through the training rows.", "60, from depth 10 on 30", "N")] = None,
+    epochs: Annotated[
+        int | None, _option(OPTIMISATION, "Passes through the training rows.", "60, from depth 10 on 20", "N")
+    ] = None,
     dtype: Annotated[str | None, _option(OPTIMISATION, "float32 or float64.", "float32", "NAME")] = None,
-    seed: Annotated[int | None, _option(OPTIMISATION, "Start of all random numbers: the same seed, the same result.", "0", "N")] = None,
-
-    run: Annotated[Path | None, _option(RUN, "Folder for checkpoint, metrics and plot.", "a new one in runs/", "DIR")] = None,
-    resume: Annotated[bool, _flag("--resume", "Go on with the run in RUN (or --run DIR) to the result it would have had.")] = False,
+    seed: Annotated[
+        int | None, _option(OPTIMISATION, "Start of all random numbers: the same seed, the same result.", "0", "N")
+    ] = None,
+    run: Annotated[
+        Path | None, _option(RUN, "Folder for checkpoint, metrics and plot.", "a new one in runs/", "DIR")
+    ] = None,
+    resume: Annotated[
+        bool, _flag("--resume", "Go on with the run in RUN (or --run DIR) to the result it would have had.")
+    ] = False,
     overwrite: Annotated[bool, _flag("--overwrite", "Give up the run that is in --run DIR already.")] = False,
     quiet: Annotated[bool, _flag("--quiet -q", "Plain lines instead of the live display.")] = False,
     debug: Annotated[bool, _flag("--debug", "Show where in the program an error comes from.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Train a network and watch its gradients.
 
     Shows loss, accuracy and gradient norm as it trains; then the accuracy on
@@ -95,7 +139,7 @@ def train(
     options["data"] = None if data is None else str(data.resolve())
     options["drop"] = tuple(drop) if drop else None
     if folder is not None and not resume:
-        raise training.RunError(f"{folder} stands alone: write --resume {folder} to go on with a run, --run {folder} to start one")
+        raise training.RunError(f"{folder} alone says too little: --resume {folder} goes on, --run {folder} starts")
     if not resume:
         training.start(training.Config.choose(**options), run, overwrite=overwrite, quiet=quiet)
         return
@@ -118,7 +162,7 @@ def info() -> None:
 
     import chainrule
 
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index]
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     typer.echo(f"chainrule {chainrule.__version__}")
     typer.echo(f"Python    {platform.python_version()} on {platform.platform()}")
     typer.echo(f"NumPy     {np.__version__}, {blas['name']} {blas['version']}")

@@ -185,7 +185,7 @@ def test_the_second_derivative_of_log_ndtr_is_the_same_on_both_sides_of_its_chan
     missing = 1 / x**2 - 3 / x**4 + 15 / x**6 - 105 / x**8
     hazard = -x / (1 - missing)  # φ(x)/Φ(x), DLMF 7.12.1
     exact = hazard * x * missing / (1 - missing)
-    assert_allclose(cr.grad(cr.grad(special.log_ndtr))(x), exact, rtol=1e-9)
+    assert_allclose(cr.grad(cr.grad(special.log_ndtr))(x), exact, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +201,13 @@ def test_the_second_derivative_of_log_ndtr_is_the_same_on_both_sides_of_its_chan
 def test_derivatives_at_zero_are_the_limits_their_series_give(name, first, second):
     f = getattr(special, name)
     assert_allclose([cr.grad(f)(0.0), cr.grad(cr.grad(f))(0.0)], [first, second], rtol=1e-15, atol=1e-15)
+
+
+def test_the_fourth_derivative_of_sinc_at_zero_is_that_of_its_series():
+    fourth = special.sinc
+    for _ in range(4):
+        fourth = cr.grad(fourth)
+    assert_allclose(fourth(0.0), math.pi**4 / 5, rtol=1e-13)
 
 
 def test_sinc_keeps_its_accuracy_near_zero():

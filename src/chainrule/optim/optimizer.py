@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from chainrule.core.namespace import copy_like, namespace_of, namespaces
+from chainrule.core.subnormal import flushed
 from chainrule.core.tensor import Tensor, _raw
 from chainrule.ops.creation import zeros_like
 
@@ -145,6 +146,11 @@ class Optimizer:
             closure: computes the loss and its gradients first, if given; its result is returned.
         """
         loss = None if closure is None else closure()
+        with flushed():  # a running mean of gradients that vanish becomes subnormal and stays so
+            self._move()
+        return loss
+
+    def _move(self) -> None:
         update = self.update
         for group in self.param_groups:
             names = self.state_names(group)
@@ -167,7 +173,6 @@ class Optimizer:
                 if names:
                     kept["step"] = step
                     self.state[parameter] = kept
-        return loss
 
     def _as_arrays(self, xp: Any, numbers: tuple[float, ...], dtype: Any) -> list[Any]:
         """0-d arrays, which NumPy multiplies by faster than by Python floats; those of the last call are kept."""

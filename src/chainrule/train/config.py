@@ -155,7 +155,7 @@ def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
         "clip_norm": None,
         "clip_value": None,
         "batch_size": 64,
-        "epochs": 30 if deep else 60,
+        "epochs": 20 if deep else 60,
         "dtype": "float32",
         "seed": 0,
     }
@@ -165,14 +165,15 @@ def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(config: Config) -> None:
-    for name, names in {
+    choices: dict[str, Collection[str]] = {
         "activation": ACTIVATIONS,
         "init": INITIALIZERS,
         "norm": NORMS,
         "optimizer": OPTIMIZERS,
         "schedule": SCHEDULES,
         "dtype": DTYPES,
-    }.items():
+    }
+    for name, names in choices.items():
         _require_one_of(name, getattr(config, name), names)
     if config.task is not None:
         _require_one_of("task", config.task, TASKS)
@@ -200,7 +201,7 @@ def _check_combinations(config: Config) -> None:
     elif config.target is None:
         raise RunError("--data needs --target COLUMN: the column to learn")
     if config.residual and config.depth < 2:
-        raise RunError(f"--residual needs --depth 2 or more: with depth {config.depth} there is no hidden layer to go around")
+        raise RunError(f"--residual needs --depth 2 or more; at depth {config.depth} there is no layer to go around")
     if config.momentum is not None and config.optimizer not in ("sgd", "rmsprop"):
         raise RunError(f"--momentum is an option of sgd and rmsprop; {config.optimizer} has moments of its own")
     if config.clip_norm is not None and config.clip_value is not None:

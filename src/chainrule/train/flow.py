@@ -138,18 +138,18 @@ def verdict(flow: Sequence[LayerFlow]) -> str:
         return "No error signal: the loss has no gradient left, so nothing is learned any more."
     ratio = first.error_signal / last.error_signal
     if not math.isfinite(ratio):
-        return "EXPLODING: the error signal overflows on its way down. Try a smaller --lr, --clip-norm 1 or --norm layer."
+        return "EXPLODING: the error signal overflows on its way down. Try a smaller --lr or --norm layer."
+    way = f"from the last layer ({last.error_signal:.1e}) to the first ({first.error_signal:.1e}) the error signal"
     if ratio < VANISHING:
         shrinks = f"shrinks by {-math.log10(ratio):.0f} orders of magnitude" if ratio else "shrinks to nothing"
+        moves = f"by {first.update_ratio:.0e} of their size" if first.update_ratio else "not at all"
         return (
-            f"VANISHING: from the last layer ({last.error_signal:.1e}) to the first ({first.error_signal:.1e}) the error "
-            f"signal {shrinks}; a step moves the first layer's weights by {first.update_ratio:.0e} of their size. "
+            f"VANISHING: {way} {shrinks}; a step moves the first layer's weights {moves}. "
             "Try --activation relu, --residual or --norm layer."
         )
     if ratio > EXPLODING:
         return (
-            f"EXPLODING: from the last layer ({last.error_signal:.1e}) to the first ({first.error_signal:.1e}) the error "
-            f"signal grows by {math.log10(ratio):.0f} orders of magnitude. "
+            f"EXPLODING: {way} grows by {math.log10(ratio):.0f} orders of magnitude. "
             "Try --init auto, --clip-norm 1, --residual or --norm layer."
         )
     return f"Healthy: the error signal at the first layer is {ratio:.2g} times that at the last."

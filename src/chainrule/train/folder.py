@@ -66,7 +66,7 @@ class RunFolder:
             )
         if there and CHECKPOINT not in there:
             shown = ", ".join(sorted(there)[:3]) + (", ..." if len(there) > 3 else "")
-            raise RunError(f"{path} is not empty and holds no run ({shown}). Choose a new or an empty folder with --run")
+            raise RunError(f"{path} is not empty and holds no run ({shown}). Choose a new or empty folder with --run")
         return folder
 
     @classmethod

@@ -31,9 +31,7 @@ class Loop:
         display: what is told of it.
     """
 
-    def __init__(
-        self, training: Training, folder: RunFolder, history: list[dict[str, Any]], display: Display
-    ) -> None:
+    def __init__(self, training: Training, folder: RunFolder, history: list[dict[str, Any]], display: Display) -> None:
         self.training = training
         self.folder = folder
         self.history = history

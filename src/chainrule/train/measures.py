@@ -23,7 +23,7 @@ def outputs_of(model: Module, inputs: NDArray[Any]) -> NDArray[Any]:
     try:
         with no_grad():
             starts = range(0, len(inputs), ROWS_AT_ONCE)
-            parts = [model(inputs[start : start + ROWS_AT_ONCE]).detach().numpy() for start in starts]
+            parts = [np.asarray(model(inputs[start : start + ROWS_AT_ONCE])) for start in starts]
     finally:
         model.train(was_training)
     return np.concatenate(parts)

@@ -43,8 +43,9 @@ def plot(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
 
 
 def _draw_loss(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
-    axes.set(title="Loss", xlabel="epoch", yscale="log")
+    axes.set(title="Loss", xlabel="epoch")
     _draw_both_parts(axes, history, "loss")
+    _stretch(axes, history, "loss")
 
 
 def _draw_quality(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
@@ -53,9 +54,12 @@ def _draw_quality(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
         axes.set(title=f"Accuracy (test: {history[-1]['test_accuracy']:.1%}, best {best:.1%})", xlabel="epoch")
         axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
         _draw_both_parts(axes, history, "accuracy")
+        lowest = min(min(line["train_accuracy"], line["test_accuracy"]) for line in history)
+        axes.set_ylim(lowest - 0.05, 1.01)
     else:
-        axes.set(title="RMSE, in the target's units", xlabel="epoch", yscale="log")
+        axes.set(title="RMSE, in the target's units", xlabel="epoch")
         _draw_both_parts(axes, history, "rmse")
+        _stretch(axes, history, "rmse")
 
 
 def _draw_both_parts(axes: Axes, history: Sequence[Mapping[str, Any]], measure: str) -> None:
@@ -67,10 +71,18 @@ def _draw_both_parts(axes: Axes, history: Sequence[Mapping[str, Any]], measure: 
     axes.grid(alpha=0.3)
 
 
+def _stretch(axes: Axes, history: Sequence[Mapping[str, Any]], measure: str) -> None:
+    """Make the axis logarithmic where the values span more than one order of magnitude."""
+    values = np.concatenate([_column(history, f"{part}_{measure}") for part in ("train", "test")])
+    if values.min() > 0 and values.max() > 10 * values.min():
+        axes.set_yscale("log")
+
+
 def _draw_gradients(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     """One line per layer over the epochs, coloured by depth."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
+    from matplotlib.ticker import MaxNLocator
 
     axes.set(title="Norm of each layer's gradient", xlabel="epoch", yscale="log")
     norms = _table(history, "gradient")
@@ -81,25 +93,27 @@ def _draw_gradients(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
         axes.plot(
             _column(history, "epoch"),
             norms[:, layer],
-            color=depth.to_rgba(layer + 1),
+            color=depth.to_rgba(np.array(layer + 1)),
             linewidth=max(0.5, 1.6 - layers / 100),
             marker=marker,
         )
     axes.grid(alpha=0.3)
     _note_if_nothing(axes, norms)
     colours = axes.figure.colorbar(depth, ax=axes, label="layer (1: next to the input)")
-    colours.ax.yaxis.get_major_locator().set_params(integer=True)
+    colours.locator = MaxNLocator(integer=True)
 
 
 def _draw_flow(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     """The error signal from layer to layer, at the beginning, in the middle and at the end of the run."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.set(title="Norm of the error signal at each layer's output", xlabel="layer", yscale="log")
     signals = _table(history, "error_signal")
     layers = np.arange(1, signals.shape[1] + 1)
     for index in sorted({0, len(history) // 2, len(history) - 1}):
         marker = "." if len(layers) <= 50 else None
         axes.plot(layers, signals[index], marker=marker, label=f"epoch {history[index]['epoch']}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     axes.grid(alpha=0.3)
     _note_if_nothing(axes, signals)

@@ -41,26 +41,16 @@ def report_flow(console: Console, flow: Sequence[LayerFlow], shapes: Mapping[str
         shapes: of the layers' weights, (out, in), by layer name.
         when: the moment or span the numbers are of.
     """
-    console.print(f"\nGradient flow, {when}", style="bold", highlight=False)
+    shown = spread(len(flow), ROWS_SHOWN)
+    some = f" ({len(shown)} of {len(flow)} layers)" if len(shown) < len(flow) else ""
+    console.print(f"\nGradient flow, {when}{some}", style="bold", highlight=False)
     table = Table(box=None, padding=(0, 2), header_style="bold")
-    table.add_column("layer", justify="right")
-    table.add_column("in → out", justify="right")
-    table.add_column("error signal", justify="right")
-    table.add_column("gradient", justify="right")
-    table.add_column("update/weight", justify="right")
-    previous = -1
-    for place in spread(len(flow), ROWS_SHOWN):
-        if place != previous + 1:
-            table.add_row("⋮")
-        previous = place
+    for heading in ("layer", "in → out", "error signal", "gradient", "update/weight"):
+        table.add_column(heading, justify="right")
+    for place in shown:
         layer = flow[place]
         out_features, in_features = shapes[layer.name]
-        table.add_row(
-            str(place + 1),
-            f"{in_features} → {out_features}",
-            f"{layer.error_signal:.2e}",
-            f"{layer.gradient:.2e}",
-            f"{layer.update_ratio:.2e}",
-        )
+        numbers = (layer.error_signal, layer.gradient, layer.update_ratio)
+        table.add_row(str(place + 1), f"{in_features} → {out_features}", *(f"{x:.2e}" if x else "0" for x in numbers))
     console.print(table)
     console.print(verdict(flow), style="bold", highlight=False, soft_wrap=not console.is_terminal)

@@ -38,7 +38,12 @@ class Outcome:
 
 
 def start(
-    config: Config, path: Path | None = None, *, overwrite: bool = False, quiet: bool = False, console: Console | None = None
+    config: Config,
+    path: Path | None = None,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+    console: Console | None = None,
 ) -> Outcome:
     """Train a new network.
 

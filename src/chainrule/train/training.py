@@ -166,7 +166,7 @@ class Training:
     def measure(self) -> dict[str, float]:
         """Loss and quality on both parts of the data: `train_loss`, `test_accuracy` and so on."""
         problem = self.problem
-        measures = {}
+        measures: dict[str, float] = {}
         for part, inputs, targets in (
             ("train", problem.train_inputs, problem.train_targets),
             ("test", problem.test_inputs, problem.test_targets),
@@ -178,8 +178,10 @@ class Training:
     def describe(self) -> str:
         """One line: what is trained and how."""
         config = self.config
-        widths = [len(self.problem.features), *[config.width] * config.depth, self.problem.outputs]
-        shape = " → ".join(map(str, widths)) if len(widths) <= 6 else f"{widths[0]} → {config.depth} × {config.width} → {widths[-1]}"
+        widths: list[Any] = [len(self.problem.features), *[config.width] * config.depth, self.problem.outputs]
+        if len(widths) > 6:
+            widths = [widths[0], f"{config.depth} × {config.width}", widths[-1]]
+        shape = " → ".join(map(str, widths))
         network = [shape, config.activation] + ["residual"] * config.residual
         network += [f"{config.norm} norm"] * (config.norm != "none")
         network += [f"dropout {config.dropout:g}"] * bool(config.dropout)

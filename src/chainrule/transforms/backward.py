@@ -19,15 +19,19 @@ from chainrule.core.errors import AnomalyError, GradientError
 from chainrule.core.namespace import PYTHON_SCALARS, namespaces, tensor_namespace
 from chainrule.core.node import Leaf, Node, Tangent, new_node
 from chainrule.core.primitive import OutputCotangent, all_finite, select_output
+from chainrule.core.subnormal import flushed
 from chainrule.core.tensor import Tensor, _raw
 
 _newest_first = attrgetter("order")
+_FLOAT32 = np.dtype(np.float32)
 
 
 def pull_back(
     roots: Sequence[tuple[Node, Any]], *, retain_graph: bool = False, create_graph: bool = False
 ) -> dict[Node, Any]:
     """Vector-Jacobian products of everything below `roots`, summed over paths.
+
+    From float32 roots, numbers below 1.2e-38 count as zero on the way (see `core.subnormal`).
 
     Args:
         roots: pairs of a node and the cotangent of its value.
@@ -42,6 +46,13 @@ def pull_back(
         GradientError: the graph was freed by an earlier walk.
         AnomalyError: a cotangent is not finite, inside `detect_anomaly`.
     """
+    if any(node.dtype is _FLOAT32 for node, _ in roots):
+        with flushed():
+            return _walk(roots, retain_graph, create_graph)
+    return _walk(roots, retain_graph, create_graph)
+
+
+def _walk(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: bool) -> dict[Node, Any]:
     cotangents: dict[Node, Any] = {}
     for node, cotangent in roots:
         _add(cotangents, node, cotangent)
