@@ -146,18 +146,33 @@ SAME_AS_NUMPY = {
     "matrix_norm": lambda f, x: f.matrix_norm(x, ord="nuc", keepdims=True),
     "vector_norm": lambda f, x: f.vector_norm(x, axis=(0, -1), ord=3),
     "cond": lambda f, x: f.cond(x),
+    "cond, -2": lambda f, x: f.cond(x, -2),
     "cond, 1": lambda f, x: f.cond(x[..., :2, :2], 1),
 }
 
 
 @pytest.mark.parametrize("name", SAME_AS_NUMPY)
-@given(batch=BATCHES, shape=st.sampled_from([(2, 2), (3, 2), (2, 3)]), seed=SEEDS)
+@given(batch=BATCHES, shape=st.sampled_from([(2, 2), (3, 3), (3, 2), (2, 3)]), seed=SEEDS)
 def test_values_are_numpys(name, batch, shape, seed):
     x = matrices(seed, *batch, *shape)
     expected, given_ = SAME_AS_NUMPY[name](np.linalg, x), SAME_AS_NUMPY[name](linalg, cr.tensor(x))
     many = isinstance(expected, tuple)
     for theirs, ours in zip(expected if many else [expected], given_ if many else [given_], strict=True):
         assert_allclose(ours.numpy(), theirs, rtol=1e-12, atol=1e-12)
+
+
+@given(shapes=st.sampled_from([((3,), (3,)), ((2, 3), (3,)), ((3,), (4, 1, 3)), ((1, 3), (2, 3))]), seed=SEEDS)
+def test_cross_is_numpys_and_broadcasts(shapes, seed):
+    a, b = (np.random.default_rng(seed + i).standard_normal(shape) for i, shape in enumerate(shapes))
+    assert_allclose(linalg.cross(cr.tensor(a), b).numpy(), np.linalg.cross(a, b), rtol=1e-14, atol=1e-15)
+    if a.shape == b.shape:
+        a, b = np.stack([a, b, a], 1), np.stack([b, b, a], 1)
+        assert_allclose(linalg.cross(cr.tensor(a), b, axis=0).numpy(), np.linalg.cross(a, b, axis=0), atol=1e-15)
+
+
+def test_outer_is_numpys():
+    a, b = np.arange(3.0), np.arange(4.0) - 1
+    assert_array_equal(linalg.outer(cr.tensor(a), b).numpy(), np.linalg.outer(a, b))
 
 
 def test_factorisations_name_their_parts_as_numpy_does():

@@ -275,12 +275,11 @@ class Primitive:
         if id(dtype) not in _float_dtypes and not _is_differentiable(self, dtype):
             return self._constant(y)
         edges = []
-        rules = self.rules
-        for index, parent in enumerate(nodes):
+        rules = self.rules if self._any_rule is None else [self.rule(index) for index in range(len(nodes))]
+        for parent, rule in zip(nodes, rules, strict=True):
             if parent is not None:
-                rule = rules[index] if index < len(rules) else None
                 if rule is None:
-                    rule = self.rule(index)
+                    rule = self.rule(nodes.index(parent))  # raises
                 edges.append((parent, rule, rule.keep(values, params)))
         node = new_node(self, edges, level, first.shape, dtype, params)
         if len(edges) < len(inputs):

@@ -86,7 +86,7 @@ linear_step = composed(
     _linear_value,
     _linear_x,
     lambda xp, g, x: xp.matmul(_rows(xp, g).mT, _rows(xp, x)),
-    lambda g: g,
+    lambda xp, g: xp.sum(g, axis=tuple(range(len(g.shape) - 1))),
     text="$x·$weightᵀ + $bias", latex=r"$x {$weight}^\top + $bias",
     local=[("g·$weight", r"\delta $weight"), ("gᵀ·$x", r"\delta^\top $x"), ("g", r"\delta")],
 )  # fmt: skip

@@ -81,7 +81,7 @@ def _walk(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: b
                 continue
             if contribution.shape != parent.shape:
                 contribution = _sum_to_shape(xp, contribution, parent.shape)
-            if contribution.dtype != parent.dtype:
+            if contribution.dtype is not parent.dtype and contribution.dtype != parent.dtype:
                 contribution = xp.astype(contribution, parent.dtype)
             if anomaly:
                 _check_finite(node, parent, contribution)
@@ -123,23 +123,21 @@ def _add(cotangents: dict[Node, Any], node: Node, cotangent: Any) -> None:
 
 
 def _sum_to_shape(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
-    """The transpose of broadcasting: sum `g` over the axes along which `shape` was stretched."""
+    """The transpose of broadcasting: sum `g` over the axes along which `shape` was stretched.
+
+    A rule may also give fewer axes than there are; then every element along the others has the same cotangent.
+    """
     extra = len(g.shape) - len(shape)
-    if extra < 0:  # a rule that needs no more than a scalar: every element has the same cotangent
-        return xp.broadcast_to(g, shape)
-    axes = tuple(range(extra)) + tuple(
-        extra + i for i, length in enumerate(shape) if length == 1 and g.shape[extra + i] != 1
-    )
-    if axes:
-        g = xp.sum(g, axis=axes, keepdims=True)
-    if g.shape != shape:
-        target = shape if extra else None
-        g = xp.reshape(g, shape) if target is not None and _same_size(g.shape, shape) else xp.broadcast_to(g, shape)
-    return g
-
-
-def _same_size(first: Sequence[int], second: Sequence[int]) -> bool:
-    return [n for n in first if n != 1] == [n for n in second if n != 1]
+    if extra > 0:
+        g = xp.sum(g, axis=tuple(range(extra)))
+        if g.shape == shape:
+            return g
+    elif extra < 0:
+        g = xp.reshape(g, (1,) * -extra + tuple(g.shape))
+    stretched = tuple(i for i, (n, length) in enumerate(zip(g.shape, shape, strict=True)) if length == 1 != n)
+    if stretched:
+        g = xp.sum(g, axis=stretched, keepdims=True)
+    return g if g.shape == shape else xp.broadcast_to(g, shape)
 
 
 # Several outputs ---------------------------------------------------------------------------------------------------
@@ -262,7 +260,8 @@ def backward(self: Tensor, gradient: Any = None, retain_graph: bool | None = Non
         tensor = leaf.tensor() if isinstance(leaf, Leaf) else None
         if tensor is not None:
             grad = g if isinstance(g, Tensor) else Tensor(g)
-            tensor._grad = grad if tensor.grad is None else tensor._grad + grad
+            earlier = tensor.grad
+            tensor._grad = grad if earlier is None else earlier + grad
 
 
 def seed_for(output: Tensor, gradient: Any) -> Any:

@@ -1,0 +1,234 @@
+"""A training: it learns, it is repeatable, and it goes on exactly where it stopped."""
+
+import io
+import json
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from chainrule.core.tensor import Tensor
+from chainrule.train import Config, Diverged, Interrupted, RunError, loop, resume, start
+from chainrule.train.display import PlainDisplay
+from chainrule.train.folder import METRICS, RunFolder
+from chainrule.train.problem import Problem
+from chainrule.train.training import Training
+
+SMALL = {"width": 8, "depth": 2, "epochs": 3, "batch_size": 400}  # 4 steps an epoch
+VARIETY = [
+    {"dropout": 0.3, "norm": "batch", "warmup": 0.5},
+    {"optimizer": "sgd", "schedule": "step", "clip_norm": 0.5, "dtype": "float64", "weight_decay": 0.01},
+    {"optimizer": "rmsprop", "residual": True, "norm": "layer", "clip_value": 0.01, "momentum": 0.5},
+]
+
+
+def small(**options):
+    return Config.choose(**(SMALL | options))
+
+
+def silent():
+    return Console(file=io.StringIO())
+
+
+class Interrupting(PlainDisplay):
+    """A display that asks for a stop, as Ctrl-C does, when so many steps are done."""
+
+    def __init__(self, step):
+        super().__init__(silent())
+        self.step = step
+
+    def at(self, position):
+        if position.step == self.step:
+            signal.raise_signal(signal.SIGINT)
+
+
+def interrupted(config, path, step, monkeypatch):
+    """Run to `step` and be interrupted there."""
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_VIEWS", 0)
+    training = Training(config, Problem.load(config))
+    folder = RunFolder.create(path, "digits")
+    with pytest.raises(Interrupted) as stopped:
+        loop.Loop(training, folder, [], Interrupting(step)).run()
+    assert training.progress.step == step
+    return stopped.value
+
+
+def remembered(path):
+    """Everything a run left that must be the same again: its checkpoint and its metrics, without times."""
+    state = RunFolder.existing(path).load()
+    state["progress"].pop("seconds")
+    lines = [json.loads(line) for line in (path / METRICS).read_text().splitlines()]
+    for line in lines:
+        del line["seconds"], line["steps_per_second"]
+    return flat(state), lines
+
+
+def flat(tree):
+    if isinstance(tree, dict):
+        return {key: flat(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [flat(value) for value in tree]
+    return tree.numpy().tobytes() if isinstance(tree, Tensor) else tree
+
+
+# It learns -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_short_run_learns_and_leaves_every_file(tmp_path):
+    outcome = start(small(epochs=20, width=32, lr=0.01), tmp_path / "run", console=silent())
+    assert outcome.history[-1]["test_accuracy"] > 0.9
+    assert outcome.history[-1]["loss"] < outcome.history[0]["loss"] / 4
+    names = {entry.name for entry in (tmp_path / "run").iterdir()}
+    assert names == {"checkpoint.safetensors", "metrics.jsonl", "config.json", "plot.png"}
+    assert Config.from_dict(json.loads((tmp_path / "run" / "config.json").read_text())) == outcome.training.config
+
+
+def test_a_single_batch_can_be_learned_by_heart():
+    config = small(epochs=300, batch_size=10, width=32, dropout=0.0, schedule="constant")
+    whole = Problem.load(config)
+    ten = replace(whole, train_inputs=whole.train_inputs[:10], train_targets=whole.train_targets[:10])
+    training = Training(config, ten)
+    for _ in range(config.epochs):
+        list(training.steps_of_epoch())
+        training.progress = type(training.progress)(training.progress.epoch + 1)
+    assert training.measure()["train_loss"] < 1e-3
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_rows(tmp_path):
+    # With no learning rate to speak of, the mean over uneven batches is the loss on the whole training part.
+    outcome = start(small(lr=1e-30, epochs=1, dropout=0.0, dtype="float64"), tmp_path / "run", console=silent())
+    (line,) = outcome.history
+    assert line["loss"] == pytest.approx(line["train_loss"], rel=1e-12)
+
+
+def test_warm_up_rises_to_the_learning_rate_and_cosine_falls_to_nothing(tmp_path):
+    training = Training(config := small(warmup=1.0, lr=0.1), Problem.load(small()))
+    rates = []
+    for _ in range(config.epochs):
+        for _ in training.steps_of_epoch():
+            rates.append(training.schedule.get_last_lr()[0])
+        training.finish_epoch()
+    assert np.argmax(rates) == 3  # the end of the first epoch of four steps
+    assert max(rates) == pytest.approx(0.1)
+    assert all(before < after for before, after in zip(rates[:3], rates[1:4], strict=True))
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_batch_normalisation_is_spared_a_last_batch_of_one_row():
+    config = small(norm="batch", batch_size=479)  # 1438 rows are three batches and one row
+    training = Training(config, Problem.load(config))
+    assert training.batches_per_epoch == 3
+    assert Training(small(batch_size=479), training.problem).batches_per_epoch == 4
+
+
+# It is repeatable ----------------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path):
+    for name, seed in {"one": 0, "again": 0, "other": 1}.items():
+        start(small(seed=seed), tmp_path / name, console=silent())
+    assert remembered(tmp_path / "one") == remembered(tmp_path / "again")
+    assert remembered(tmp_path / "one")[0]["model"] != remembered(tmp_path / "other")[0]["model"]
+
+
+@pytest.mark.parametrize("options", VARIETY, ids=["dropout and batch norm", "sgd", "residual rmsprop"])
+@pytest.mark.parametrize("step", [1, 4, 6], ids=["first step", "end of an epoch", "middle of an epoch"])
+def test_an_interrupted_run_that_goes_on_ends_bit_for_bit_as_an_uninterrupted_one(tmp_path, monkeypatch, options, step):
+    config = small(**options)
+    start(config, tmp_path / "whole", console=silent())
+    error = interrupted(config, tmp_path / "parts", step, monkeypatch)
+    assert error.signal == signal.SIGINT
+    assert "chainrule train --resume" in str(error)
+    resume(tmp_path / "parts", {}, console=silent())
+    assert remembered(tmp_path / "parts") == remembered(tmp_path / "whole")
+
+
+def test_a_finished_run_goes_on_to_the_same_report(tmp_path):
+    start(small(), tmp_path / "run", console=silent())
+    before = remembered(tmp_path / "run")
+    console = silent()
+    resume(tmp_path / "run", {}, console=console)
+    assert remembered(tmp_path / "run") == before
+    assert "all 3 epochs are over already" in console.file.getvalue()
+    assert "Test accuracy" in console.file.getvalue()
+
+
+def test_a_run_goes_on_without_its_metrics(tmp_path, monkeypatch):
+    interrupted(small(), tmp_path / "run", 6, monkeypatch)
+    (tmp_path / "run" / METRICS).unlink()
+    outcome = resume(tmp_path / "run", {}, console=silent())
+    assert [line["epoch"] for line in outcome.history] == [2, 3]
+
+
+def test_overwriting_leaves_nothing_of_the_run_before(tmp_path):
+    start(small(epochs=5), tmp_path / "run", console=silent())
+    start(small(), tmp_path / "fresh", console=silent())
+    start(small(), tmp_path / "run", overwrite=True, console=silent())
+    assert remembered(tmp_path / "run") == remembered(tmp_path / "fresh")
+
+
+# What stops it -------------------------------------------------------------------------------------------------------
+
+
+def test_changed_options_are_refused_on_going_on(tmp_path, monkeypatch):
+    interrupted(small(), tmp_path / "run", 2, monkeypatch)
+    with pytest.raises(RunError, match="--lr is 0.003 there, not 0.5.*Leave them out"):
+        resume(tmp_path / "run", {"lr": 0.5, "width": 8}, console=silent())
+
+
+def test_changed_data_are_refused_on_going_on(tmp_path, monkeypatch):
+    table = tmp_path / "table.csv"
+    rows = np.random.default_rng(0).normal(size=(500, 3))
+    np.savetxt(table, rows, delimiter=",", header="a,b,y", comments="")
+    config = small(data=str(table), target="y", batch_size=100)
+    interrupted(config, tmp_path / "run", 2, monkeypatch)
+    np.savetxt(table, rows + 1, delimiter=",", header="a,b,y", comments="")
+    with pytest.raises(RunError, match="is not what the run was started with"):
+        resume(tmp_path / "run", {}, console=silent())
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda state: state["model"].pop("layers.0.weight"),
+    lambda state: state["config"].pop("lr"),
+    lambda state: state["config"].update(depth=5),
+    lambda state: state["config"].update(width="wide"),
+    lambda state: state.pop("rng"),
+    lambda state: state["progress"].update(more=1),
+    lambda state: state["optimizer"].update(state=None),
+    lambda state: state.update(data=None),
+])  # fmt: skip
+def test_a_checkpoint_with_parts_missing_or_wrong_is_refused_in_one_line(tmp_path, monkeypatch, spoil):
+    interrupted(small(), tmp_path / "run", 2, monkeypatch)
+    folder = RunFolder.existing(tmp_path / "run")
+    state = folder.load()
+    spoil(state)
+    folder.save(state)
+    with pytest.raises(RunError, match="checkpoint") as refused:
+        resume(tmp_path / "run", {}, console=silent())
+    assert "\n" not in str(refused.value)
+
+
+def test_divergence_names_the_step_and_what_to_try_and_leaves_a_run_that_loads(tmp_path):
+    config = small(optimizer="sgd", lr=1e6, schedule="constant", activation="linear")
+    with pytest.raises(Diverged, match=r"The loss became (nan|inf) in step \d of epoch \d.*Try a smaller --lr \(now 1e\+06\)"):
+        start(config, tmp_path / "run", console=silent())
+    state = RunFolder.existing(tmp_path / "run").load()
+    training = Training(config, Problem.load(config))
+    training.load_state_dict(state)
+    assert all(np.isfinite(value.numpy()).all() for value in training.model.state_dict().values())
+
+
+def test_a_second_interrupt_does_not_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_VIEWS", 0)
+
+    class Impatient(Interrupting):
+        def at(self, position):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    training = Training(small(), Problem.load(small()))
+    with pytest.raises(KeyboardInterrupt):
+        loop.Loop(training, RunFolder.create(tmp_path, "digits"), [], Impatient(1)).run()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
