@@ -56,6 +56,8 @@ class Worker:
     def forget(self, case: str) -> None:
         """Free everything that was prepared for a case."""
         self._workloads = {key: workload for key, workload in self._workloads.items() if key[0] != case}
+        if hasattr(self._module, "reset"):
+            self._module.reset()
         gc.collect()
 
     def memory(self, case: str) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """Those who are compared. Each module here writes the same work as a user of its framework would.
 
 A module has a function for every kind of row it takes part in. `mlp` and `scalar` take the case and return
-`Settings`; `memory` takes the case and returns a `ForwardPass`. Nothing but the standard library and NumPy is imported
+`Settings`; `memory` takes the case and returns a `ForwardPass`. Where there is a function `reset`, it is called when
+a case is done with. Nothing but the standard library and NumPy is imported
 here, so that a process loads only the framework it runs.
 """
 

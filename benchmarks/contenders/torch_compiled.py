@@ -15,6 +15,10 @@ from benchmarks.contenders import Settings
 from benchmarks.contenders.torch_eager import training
 
 
+#: Forgets what was compiled: of one function, PyTorch compiles no more than eight versions.
+reset = torch.compiler.reset
+
+
 def mlp(case: MLP) -> Settings:
     """Both ways to call the kernels, and two of PyTorch's implementations of the update."""
     called_from_cpp = partial(torch.compile, options={"cpp_wrapper": True})

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from chainrule.core.tensor import Tensor
-from chainrule.train import Config, Diverged, Interrupted, RunError, loop, resume, start
+from chainrule.train import Config, Diverged, Interrupted, RunError, loop, resume, runs, start
 from chainrule.train.display import PlainDisplay
 from chainrule.train.folder import METRICS, RunFolder
 from chainrule.train.problem import Problem
@@ -22,6 +22,12 @@ VARIETY = [
     {"optimizer": "sgd", "schedule": "step", "clip_norm": 0.5, "dtype": "float64", "weight_decay": 0.01},
     {"optimizer": "rmsprop", "residual": True, "norm": "layer", "clip_value": 0.01, "momentum": 0.5},
 ]
+
+
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch):
+    """Draw nothing: a picture takes longer than these trainings; `test_plot` draws."""
+    monkeypatch.setattr(runs, "plot", lambda history, title: b"")
 
 
 def small(**options):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import ref
 
 if TYPE_CHECKING:
-    from chainrule.core.primitive import Primitive, Rule
+    from chainrule.core.primitive import Primitive
+    from chainrule.core.rule import Rule
     from chainrule.core.tensor import Tensor
 
 _sequence = count().__next__

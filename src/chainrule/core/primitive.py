@@ -1,8 +1,8 @@
 """An operation, declared once: its value, its derivative, how it is written.
 
 A person declares a primitive with one of the constructors at the end of this file and gets from that declaration
-the call that computes and records (`Primitive.__call__`), the rules of reverse mode (`Rule.pull`) and of forward
-mode (`Primitive.push`). A rule is a plain function whose parameter names say what it reads:
+the call that computes and records (`Primitive.__call__`), the rules of reverse mode (`Rule.pull`, in `rule`) and of
+forward mode (`Primitive.push`). A rule is a plain function whose parameter names say what it reads:
 
     xp              the array namespace to compute in
     g               the cotangent of the output (rules for vector-Jacobian products)
@@ -17,14 +17,13 @@ Only what a rule names is kept between the passes. No operation is defined here.
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from chainrule.core import state
+from chainrule.core.anomaly import all_finite, source_line
 from chainrule.core.errors import AnomalyError, GradientError
 from chainrule.core.hold import hold, is_holdable
 from chainrule.core.namespace import (
@@ -36,6 +35,7 @@ from chainrule.core.namespace import (
     tensor_namespace,
 )
 from chainrule.core.node import Node, Tangent, new_node
+from chainrule.core.rule import Rule
 from chainrule.core.tensor import Tensor, _raw
 
 _floor = state.recording_floor.get
@@ -58,85 +58,6 @@ def _is_differentiable(primitive: Primitive, dtype: Any) -> bool:
             "Split it into real and imaginary parts."
         )
     return "float" in text
-
-
-class Rule:
-    """The derivative of one primitive with respect to one input, and what it reads.
-
-    `pull(xp, g, *kept)` is the vector-Jacobian product; for elementwise operations `local(xp, *kept)` is the
-    local derivative, from which both directions follow.
-    """
-
-    __slots__ = ("function", "index", "keep", "local", "pull", "reads", "sources")
-
-    def __init__(self, function: Callable, index: int, primitive: Primitive) -> None:
-        names = list(inspect.signature(function).parameters)
-        takes_xp = "xp" in names
-        self.function = function
-        self.index = index
-        self.reads = tuple(name for name in names if name not in ("xp", "g", "k"))
-        self.keep, self.sources = _keeper(self.reads, primitive)
-        applied = function if takes_xp else lambda xp, *rest: function(*rest)
-        self.local = None
-        if primitive.gate:
-            self.local = applied
-            self.pull = lambda xp, g, *kept: g * xp.astype(applied(xp, *kept), g.dtype)
-        elif primitive.elementwise:
-            self.local = applied
-            if takes_xp:
-                self.pull = lambda xp, g, *kept: g * function(xp, *kept)
-            else:
-                self.pull = lambda xp, g, *kept: g * function(*kept)
-        elif "k" in names:  # one rule for each of any number of inputs
-            if "k" in inspect.signature(primitive.value).parameters:
-                raise TypeError(f"{primitive.name}: in a rule, k is the number of the input; rename the parameter k")
-            self.pull = (
-                (lambda xp, g, *kept: function(xp, g, index, *kept))
-                if takes_xp
-                else (lambda xp, g, *kept: function(g, index, *kept))
-            )
-        else:
-            self.pull = applied
-
-
-def _keeper(reads: Sequence[str], primitive: Primitive) -> tuple[Callable, tuple[int | None, ...]]:
-    """How to take what a rule reads out of (inputs..., outputs...) and the static parameters.
-
-    Also returns, for each thing read, its place in that row (None for shapes and parameters): a recorded backward
-    pass needs to know where a kept value came from.
-    """
-    row = primitive.row
-    start = len(row) if primitive.variadic else 0  # outputs of a variadic primitive are counted from the end
-    sources = tuple(row.index(name) - start if name in row else None for name in reads)
-    if all(source is not None for source in sources):
-        if len(sources) > 1:
-            return _second_argument_ignored(itemgetter(*sources)), sources
-        if len(sources) == 1:
-            (only,) = sources
-            return (lambda values, params: (values[only],)), sources
-        return (lambda values, params: ()), sources
-
-    def parameter(name: str) -> Callable:
-        if name.endswith("_shape") and name[:-6] in row:
-            place = row.index(name[:-6]) - start
-            return lambda values, params: _shape_of(values[place])
-        if name == "shapes":  # of every input, where there may be any number
-            return lambda values, params: tuple([_shape_of(value) for value in values[:-1]])
-        return lambda values, params: params[name]
-
-    def value(place: int) -> Callable:
-        return lambda values, params: values[place]
-
-    getters = [parameter(name) if place is None else value(place) for name, place in zip(reads, sources, strict=True)]
-    return (lambda values, params: tuple([get(values, params) for get in getters])), sources
-
-
-def _shape_of(value: Any) -> tuple[int, ...]:
-    return () if type(value) in PYTHON_SCALARS else value.shape
-
-
-def _second_argument_ignored(function: Callable) -> Callable:
-    return lambda values, params: function(values)
 
 
 class Primitive:
@@ -466,27 +387,6 @@ def as_operand(name: str, x: Any) -> Any:
     return array
 
 
-def all_finite(value: Any) -> bool:
-    """Whether an array (or a tensor's value) of floats has no NaN and no infinity; True for other dtypes."""
-    value = _raw(value)
-    xp = namespace_of(value)
-    if "float" not in str(getattr(value, "dtype", "float")):
-        return True
-    return bool(xp.all(xp.isfinite(value), axis=None))
-
-
-def source_line() -> str:
-    """The innermost line of the call stack that is not chainrule's own: `file:line, in function`."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _is_internal(frame.f_globals.get("__name__", "")):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
-
-
-def _is_internal(module: str) -> bool:
-    return module.startswith(("chainrule.", "numpy", "contextlib", "functools"))
-
-
 # Taking values out of tensors --------------------------------------------------------------------------------------
 
 
@@ -605,14 +505,10 @@ def constant(name: str, value: Callable, **written: Any) -> Primitive:
 __all__ = [
     "OutputCotangent",
     "Primitive",
-    "Rule",
-    "all_finite",
     "composed",
     "constant",
     "elementwise",
-    "fast_numpy",
     "general",
     "linear",
-    "source_line",
     "tangent_of",
 ]

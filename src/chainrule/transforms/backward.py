@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import state
+from chainrule.core.anomaly import all_finite
 from chainrule.core.errors import AnomalyError, GradientError
 from chainrule.core.namespace import PYTHON_SCALARS, namespaces, tensor_namespace
 from chainrule.core.node import Leaf, Node, Tangent, new_node
-from chainrule.core.primitive import OutputCotangent, all_finite, select_output
+from chainrule.core.primitive import OutputCotangent, select_output
 from chainrule.core.subnormal import flushed
 from chainrule.core.tensor import Tensor, _raw
 

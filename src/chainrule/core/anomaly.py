@@ -1,0 +1,30 @@
+"""Looking for NaN and infinity, and saying on which line of the user's code they were made."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from chainrule.core.namespace import namespace_of
+from chainrule.core.tensor import _raw
+
+
+def all_finite(value: Any) -> bool:
+    """Whether an array (or a tensor's value) of floats has no NaN and no infinity; True for other dtypes."""
+    value = _raw(value)
+    xp = namespace_of(value)
+    if "float" not in str(getattr(value, "dtype", "float")):
+        return True
+    return bool(xp.all(xp.isfinite(value), axis=None))
+
+
+def source_line() -> str:
+    """The innermost line of the call stack that is not chainrule's own: `file:line, in function`."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_internal(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
+
+
+def _is_internal(module: str) -> bool:
+    return module.startswith(("chainrule.", "numpy", "contextlib", "functools"))

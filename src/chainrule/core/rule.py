@@ -1,0 +1,96 @@
+"""`Rule`: one derivative of one primitive, and what it reads.
+
+The names of a rule's parameters are its declaration; they are listed in `chainrule.core.primitive`. This file turns
+them into two functions: one that takes what the rule reads out of a call, and one that applies it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from chainrule.core.namespace import PYTHON_SCALARS
+
+if TYPE_CHECKING:
+    from chainrule.core.primitive import Primitive
+
+
+class Rule:
+    """The derivative of one primitive with respect to one input, and what it reads.
+
+    `pull(xp, g, *kept)` is the vector-Jacobian product; for elementwise operations `local(xp, *kept)` is the
+    local derivative, from which both directions follow.
+    """
+
+    __slots__ = ("function", "index", "keep", "local", "pull", "reads", "sources")
+
+    def __init__(self, function: Callable, index: int, primitive: Primitive) -> None:
+        names = list(inspect.signature(function).parameters)
+        takes_xp = "xp" in names
+        self.function = function
+        self.index = index
+        self.reads = tuple(name for name in names if name not in ("xp", "g", "k"))
+        self.keep, self.sources = _keeper(self.reads, primitive)
+        applied = function if takes_xp else lambda xp, *rest: function(*rest)
+        self.local = None
+        if primitive.gate:
+            self.local = applied
+            self.pull = lambda xp, g, *kept: g * xp.astype(applied(xp, *kept), g.dtype)
+        elif primitive.elementwise:
+            self.local = applied
+            if takes_xp:
+                self.pull = lambda xp, g, *kept: g * function(xp, *kept)
+            else:
+                self.pull = lambda xp, g, *kept: g * function(*kept)
+        elif "k" in names:  # one rule for each of any number of inputs
+            if "k" in inspect.signature(primitive.value).parameters:
+                raise TypeError(f"{primitive.name}: in a rule, k is the number of the input; rename the parameter k")
+            self.pull = (
+                (lambda xp, g, *kept: function(xp, g, index, *kept))
+                if takes_xp
+                else (lambda xp, g, *kept: function(g, index, *kept))
+            )
+        else:
+            self.pull = applied
+
+
+def _keeper(reads: Sequence[str], primitive: Primitive) -> tuple[Callable, tuple[int | None, ...]]:
+    """How to take what a rule reads out of (inputs..., outputs...) and the static parameters.
+
+    Also returns, for each thing read, its place in that row (None for shapes and parameters): a recorded backward
+    pass needs to know where a kept value came from.
+    """
+    row = primitive.row
+    start = len(row) if primitive.variadic else 0  # outputs of a variadic primitive are counted from the end
+    sources = tuple(row.index(name) - start if name in row else None for name in reads)
+    if all(source is not None for source in sources):
+        if len(sources) > 1:
+            return _second_argument_ignored(itemgetter(*sources)), sources
+        if len(sources) == 1:
+            (only,) = sources
+            return (lambda values, params: (values[only],)), sources
+        return (lambda values, params: ()), sources
+
+    def parameter(name: str) -> Callable:
+        if name.endswith("_shape") and name[:-6] in row:
+            place = row.index(name[:-6]) - start
+            return lambda values, params: _shape_of(values[place])
+        if name == "shapes":  # of every input, where there may be any number
+            return lambda values, params: tuple([_shape_of(value) for value in values[:-1]])
+        return lambda values, params: params[name]
+
+    def value(place: int) -> Callable:
+        return lambda values, params: values[place]
+
+    getters = [parameter(name) if place is None else value(place) for name, place in zip(reads, sources, strict=True)]
+    return (lambda values, params: tuple([get(values, params) for get in getters])), sources
+
+
+def _shape_of(value: Any) -> tuple[int, ...]:
+    return () if type(value) in PYTHON_SCALARS else value.shape
+
+
+def _second_argument_ignored(function: Callable) -> Callable:
+    return lambda values, params: function(values)

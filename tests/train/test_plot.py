@@ -1,0 +1,40 @@
+"""The picture is drawn whatever the run was like. What it looks like is for eyes to judge."""
+
+import math
+import struct
+
+import pytest
+
+from chainrule.train.plot import plot
+
+
+def history(epochs, layers, signal=lambda layer: 1.0, **quality):
+    quality = quality or {"train_accuracy": 0.9, "test_accuracy": 0.8}
+    return [
+        {
+            "epoch": epoch,
+            "train_loss": 2 / epoch**3,
+            "test_loss": 3 / epoch,
+            "error_signal": [signal(layer) for layer in range(layers)],
+            "gradient": [signal(layer) for layer in range(layers)],
+            **quality,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        history(1, 1),
+        history(3, 200, lambda layer: 0.1**layer),
+        history(3, 4, lambda layer: 0.0),
+        history(3, 4, lambda layer: math.nan),
+        history(3, 2, train_rmse=0.0, test_rmse=0.0, train_r2=1.0, test_r2=math.nan),
+    ],
+    ids=["one epoch and layer", "200 vanishing layers", "all zeros", "nothing finite", "regression"],
+)
+def test_every_kind_of_run_has_a_picture_of_the_same_size(lines):
+    png = plot(lines, "title")
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", png[16:24]) == (1320, 880)
