@@ -1,6 +1,6 @@
 """Speed and memory of chainrule beside its peers: `make bench`, or `python -m benchmarks --help`.
 
-Read in this order: `cases` says what is measured, `contenders/` how each framework does it, `worker` and `crew` how
-they take turns, `agreement` that they compute the same thing, `timing` how long it takes, `memory` what is kept, and
-`report` and `document` show the results.
+Read in this order: `cases` says what is measured and `contenders/` how each framework does it; `worker`, `crew` and
+`turns` let them take turns; `agreement` sees that they compute the same, `timing` puts a row together, `memory` asks
+what is kept; `results` are the figures, `tables` puts them in words, `report` and `document` show them.
 """

@@ -18,15 +18,18 @@ from benchmarks.agreement import Disagreement
 from benchmarks.cases import CASES, Case, Deep
 from benchmarks.contenders import BY_KEY, CONTENDERS, Contender
 from benchmarks.crew import WorkerFailed, crew
-from benchmarks.machine import description
+from benchmarks.machine import DISTURBED, description
 from benchmarks.results import Results
-from benchmarks.timing import Effort, measure
+from benchmarks.timing import measure
+from benchmarks.turns import Effort
 
 _RESULTS = Path(__file__).parent / "results"
 _KINDS = [kind.kind for kind in get_args(Case)]
-_QUICK = Effort(rounds=3, seconds=0.1, trial=0.05)
+_QUICK = Effort(rounds=3, seconds=0.1, trial=0.05, patience=2)
 
 console = Console()
+if not console.is_terminal:
+    console = Console(width=120)  # a file has room
 
 
 def main(
@@ -41,7 +44,8 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="A rough look: few and short rounds.")] = False,
     show: Annotated[Path | None, typer.Option(help="Measure nothing; show a file of results.", exists=True)] = None,
     docs: Annotated[
-        bool | None, typer.Option(help=f"Write docs/{document.DOCUMENT.name} [if everything was measured].")
+        bool | None,
+        typer.Option(help=f"Write docs/{document.DOCUMENT.name} [if everything was measured, undisturbed]."),
     ] = None,
 ) -> None:
     """Measure the speed and memory of chainrule beside its peers."""
@@ -53,8 +57,14 @@ def main(
         saved = _RESULTS / f"{results.date.replace(':', '').replace(' ', '-')}.json"
         results.write(saved)
         console.print(f"saved {saved.relative_to(Path.cwd()) if saved.is_relative_to(Path.cwd()) else saved.name}\n")
-        docs = not (rows or only or threads or quick) if docs is None else docs
+        docs = not (rows or only or threads or quick or results.disturbed) if docs is None else docs
     report.show(results, console)
+    if results.disturbed:
+        console.print(
+            f"Other processes took more than {DISTURBED:.0%} of the machine while {', '.join(results.disturbed)} ran: "
+            "these times say little. Measure again when the machine is idle.",
+            style="red",
+        )
     if docs:
         document.write(results)
         console.print(f"wrote docs/{document.DOCUMENT.name}")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.agreement import TOLERANCE
+from benchmarks.machine import DISTURBED
 from benchmarks.results import Results, write_text
 from benchmarks.tables import tables
 
@@ -21,8 +22,8 @@ a relative {TOLERANCE:.0e}; the run stops if they do not.
 Frameworks that share a process disturb each other: the threads of one keep spinning while the next computes. So each
 contender has a process of its own, and they take turns: in every round, in a new order, each runs for a while and the
 others sleep. A time is the median over all steps of all rounds; a ratio is taken within each round, and its median and
-quartiles over the rounds are given. Every contender runs with the number of threads and the setting that were fastest
-in a trial beforehand.
+quartiles over the rounds are given. Every contender is shown with the number of threads and the setting with which it
+was fastest. A turn in which other processes took more than {DISTURBED:.0%} of the machine is repeated.
 
 Absolute times move from machine to machine; ratios of one run are what to quote.
 """

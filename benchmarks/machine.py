@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+#: Share of the machine that other processes may take while something is timed.
+DISTURBED = 0.1
+
 _PACKAGES = ("chainrule", "numpy", "torch", "jax", "autograd")
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.agreement import Agreement
 from benchmarks.contenders import SUBJECT
+from benchmarks.machine import DISTURBED
 
 
 class Quartiles(NamedTuple):
@@ -33,7 +34,7 @@ class Column:
 
     Attributes:
         contender: its key.
-        threads, setting: with which it was fastest in the trial.
+        threads, setting: with which it was fastest.
         seconds: of one repetition, over all that were timed.
         repetitions: how many that were.
         rounds: the median of each round, in seconds.
@@ -53,13 +54,18 @@ class Column:
 
 @dataclass
 class TimedRow:
-    """One case, timed. `others` is the share of the cores that other processes took meanwhile, if known."""
+    """One case, timed. `others` is the share of the machine that other processes took meanwhile, if known."""
 
     case: str
     kind: str
     agreement: Agreement
     columns: list[Column]
     others: float | None
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other processes took so much of the machine that the figures say little."""
+        return self.others is not None and self.others > DISTURBED
 
     def column(self, contender: str) -> Column | None:
         return next((column for column in self.columns if column.contender == contender), None)
@@ -107,6 +113,11 @@ class Results:
     timed: list[TimedRow] = field(default_factory=list)
     memory: list[MemoryRow] = field(default_factory=list)
     forward_mode: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def disturbed(self) -> list[str]:
+        """The timed cases that were."""
+        return [row.case for row in self.timed if row.disturbed]
 
     def write(self, path: Path) -> None:
         """Save as JSON."""

@@ -57,11 +57,11 @@ def tables(results: Results) -> Iterator[Table]:
             [["depth", *map(str, results.forward_mode)], ["peak", *map(_bytes, results.forward_mode.values())]],
         )
     if results.timed:
-        yield Table("How each was fastest", "The setting that won its trial.", _settings(results.timed))
+        yield Table("How each was fastest", "Threads and setting of the times above.", _settings(results.timed))
         yield Table(
             "That they compute the same",
             "Results of all contenders in all settings, compared before anything was timed; and the share of the "
-            "machine that other processes took meanwhile, which should be near 0.",
+            "machine that other processes took during the turns, which should be near 0.",
             _agreements(results.timed),
         )
 
@@ -98,7 +98,7 @@ def _time(row: TimedRow, key: str) -> str:
     text = seconds(column.seconds.median)
     if key == SUBJECT.key or ratio is None:
         return text
-    return f"{text}\n{ratio.median:.2f}× ({ratio.lower:.2f}–{ratio.upper:.2f})"
+    return f"{text}\n{ratio.median:.2f}×\n{ratio.lower:.2f}–{ratio.upper:.2f}"
 
 
 def _phases(rows: Sequence[TimedRow]) -> list[list[str]]:

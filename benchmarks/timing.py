@@ -1,56 +1,27 @@
-"""How long the contenders take: the best setting of each by trial, then blocks in turns, round after round."""
+"""One row of the timed tables: prepare, see that all compute the same, choose settings by trial, time in rounds."""
 
 from __future__ import annotations
 
 import os
-import random
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from statistics import median
-from typing import NamedTuple
+from statistics import mean, median
 
 from benchmarks.agreement import Agreement, agree
 from benchmarks.cases import MLP, Scalar
 from benchmarks.crew import Member
-from benchmarks.machine import Neighbours
 from benchmarks.results import Column, TimedRow, quartiles
+from benchmarks.turns import Effort, Entry, Turn, Turns
 
 #: Results that are compared: twenty training steps.
 _RESULTS = 20
 
-#: Seconds that the threads of one contender are given to fall asleep before the next begins.
-_SETTLE = 0.05
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long to measure.
-
-    Attributes:
-        rounds: how often each contender gets its turn.
-        seconds: the length of a turn.
-        trial: the length of the two turns in which a setting is tried.
-    """
-
-    rounds: int = 8
-    seconds: float = 0.4
-    trial: float = 0.15
-
-
-class Entry(NamedTuple):
-    """One way to run a case: a worker (so a contender and its threads) and one of its settings."""
-
-    member: Member
-    setting: str
-
-    def __str__(self) -> str:
-        return f"{self.member.name}{', ' * bool(self.setting)}{self.setting}"
+#: What took this much longer than the best in its trial will not turn out to be the best.
+_HOPELESS = 1.5
 
 
 def measure(case: MLP | Scalar, members: Sequence[Member], effort: Effort, note: Callable[[str], None]) -> TimedRow:
-    """All of one row: prepare, check that the results agree, choose settings, time in rounds.
+    """All of one row.
 
     Args:
         case: the row.
@@ -64,18 +35,22 @@ def measure(case: MLP | Scalar, members: Sequence[Member], effort: Effort, note:
     """
     note(f"{case.name}: preparing")
     entries, agreement = prepare(case, members)
-    turns = _Turns(case, effort)
+    turns = Turns(case, effort, members)
     note(f"{case.name}: trying {len(entries)} settings")
     tried = turns.trials(entries)
-    chosen = [_fastest(tried, key) for key in dict.fromkeys(entry.member.contender.key for entry in entries)]
-    note(f"{case.name}: {effort.rounds} rounds")
-    neighbours = Neighbours([os.getpid(), *(member.process.pid for member in members)])
-    blocks = turns.rounds(chosen)
-    busy = neighbours.share()
+    finalists = _finalists(tried)
+    note(f"{case.name}: {effort.rounds} rounds of {len(finalists)}")
+    taken = turns.rounds(finalists)
     for member in members:
         member.ask("forget", case=case.name)
-    columns = [_column(entry, blocks[entry], tried) for entry in chosen]
-    return TimedRow(case.name, case.kind, agreement, columns, busy)
+    columns: dict[str, Column] = {}
+    for entry in finalists:
+        column = _column(entry, taken[entry], tried)
+        best = columns.get(column.contender)
+        if best is None or column.seconds.median < best.seconds.median:
+            columns[column.contender] = column
+    known = [turn.others for all_turns in taken.values() for turn in all_turns if turn.others is not None]
+    return TimedRow(case.name, case.kind, agreement, list(columns.values()), mean(known) if known else None)
 
 
 def prepare(case: MLP | Scalar, members: Sequence[Member]) -> tuple[list[Entry], Agreement]:
@@ -94,57 +69,36 @@ def prepare(case: MLP | Scalar, members: Sequence[Member]) -> tuple[list[Entry],
     return list(first), agree(case.name, rows)
 
 
-@dataclass
-class _Turns:
-    case: MLP | Scalar
-    effort: Effort
-    random: random.Random = field(default_factory=lambda: random.Random(0))
+def _finalists(tried: dict[Entry, float]) -> list[Entry]:
+    """Of each worker its best setting, unless the contender did far better with other threads.
 
-    def trials(self, entries: Sequence[Entry]) -> dict[Entry, float]:
-        """The better of two medians of each entry, in seconds."""
-        medians: dict[Entry, list[float]] = {entry: [] for entry in entries}
-        for _ in range(2):
-            for entry in self._shuffled(entries):
-                medians[entry].append(median(_totals(self._turn(entry, self.effort.trial))))
-        return {entry: min(values) for entry, values in medians.items()}
-
-    def rounds(self, entries: Sequence[Entry]) -> dict[Entry, list[dict[str, list[float]]]]:
-        """The blocks of every entry; each round is in an order of its own."""
-        blocks: dict[Entry, list[dict[str, list[float]]]] = {entry: [] for entry in entries}
-        for _ in range(self.effort.rounds):
-            for entry in self._shuffled(entries):
-                blocks[entry].append(self._turn(entry, self.effort.seconds))
-        return blocks
-
-    def _shuffled(self, entries: Sequence[Entry]) -> list[Entry]:
-        return self.random.sample(entries, len(entries))
-
-    def _turn(self, entry: Entry, seconds: float) -> dict[str, list[float]]:
-        time.sleep(_SETTLE)
-        return entry.member.ask("block", case=self.case.name, setting=entry.setting, seconds=seconds)
+    More than one may stay, because a trial is short: two threads look good until something else needs a core.
+    """
+    best_of_member: dict[Member, Entry] = {}
+    best_of_contender: dict[str, float] = {}
+    for entry, seconds in tried.items():
+        member, key = entry.member, entry.member.contender.key
+        if member not in best_of_member or seconds < tried[best_of_member[member]]:
+            best_of_member[member] = entry
+        best_of_contender[key] = min(seconds, best_of_contender.get(key, seconds))
+    return [
+        entry
+        for entry in best_of_member.values()
+        if tried[entry] < _HOPELESS * best_of_contender[entry.member.contender.key]
+    ]
 
 
-def _totals(block: dict[str, list[float]]) -> list[float]:
-    return [sum(phases) for phases in zip(*block.values(), strict=True)]
-
-
-def _fastest(tried: dict[Entry, float], key: str) -> Entry:
-    return min((entry for entry in tried if entry.member.contender.key == key), key=tried.__getitem__)
-
-
-def _column(entry: Entry, blocks: list[dict[str, list[float]]], tried: dict[Entry, float]) -> Column:
+def _column(entry: Entry, turns: Sequence[Turn], tried: dict[Entry, float]) -> Column:
     contender = entry.member.contender
-    totals = [_totals(block) for block in blocks]
+    totals = [second for turn in turns for second in turn.totals()]
+    names = turns[0].phases if len(turns[0].phases) > 1 else ()
     return Column(
         contender=contender.key,
         threads=entry.member.threads,
         setting=entry.setting,
-        seconds=quartiles([second for block in totals for second in block]),
-        repetitions=sum(map(len, totals)),
-        rounds=[median(block) for block in totals],
-        phases={
-            name: median([second for block in blocks for second in block[name]])
-            for name in (blocks[0] if len(blocks[0]) > 1 else ())
-        },
+        seconds=quartiles(totals),
+        repetitions=len(totals),
+        rounds=[turn.median() for turn in turns],
+        phases={name: median([second for turn in turns for second in turn.phases[name]]) for name in names},
         tried={str(other): second for other, second in tried.items() if other.member.contender is contender},
     )

@@ -14,7 +14,6 @@ from benchmarks.cases import MLP
 from benchmarks.contenders import Settings
 from benchmarks.contenders.torch_eager import training
 
-
 #: Forgets what was compiled: of one function, PyTorch compiles no more than eight versions.
 reset = torch.compiler.reset
 

@@ -56,6 +56,8 @@ def test_regression_shows_rmse_in_place_of_accuracy():
     assert columns["test RMSE"] == "1e+06"
 
 
-@pytest.mark.parametrize("count, most, places", [(3, 10, [0, 1, 2]), (201, 3, [0, 100, 200]), (11, 10, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10])])
+@pytest.mark.parametrize(
+    "count, most, places", [(3, 10, [0, 1, 2]), (201, 3, [0, 100, 200]), (11, 10, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10])]
+)
 def test_places_are_spread_evenly_from_the_first_to_the_last(count, most, places):
     assert spread(count, most) == places

@@ -46,7 +46,9 @@ def test_each_sigmoid_at_its_steepest_takes_three_quarters_of_the_error_signal()
     for layer in layers[::2]:
         layer.weight.data, layer.bias.data = np.ones((1, 1)), np.full(1, -0.5)
     layers[0].bias.data = np.zeros(1)  # with x = 0 every sigmoid is at 0, where its slope is 1/4
-    flow = watched(model, optim.SGD(model.parameters(), lr=0.1), np.zeros((1, 1)), np.ones((1, 1)), nn.functional.mse_loss)
+    flow = watched(
+        model, optim.SGD(model.parameters(), lr=0.1), np.zeros((1, 1)), np.ones((1, 1)), nn.functional.mse_loss
+    )
     signals = [layer.error_signal for layer in flow.flow()]
     assert signals[0] / signals[-1] == pytest.approx(0.25**10)
     assert f"{0.25**10:.1e}" == "9.5e-07"
@@ -83,7 +85,7 @@ def test_signals_too_small_for_the_square_of_a_float32_are_still_measured():
         return (z * np.float32(1e-30)).sum()
 
     (layer,) = watched(model, optim.SGD(model.parameters(), lr=0.1), np.ones((1, 2), np.float32), None, tiny).flow()
-    assert layer.error_signal == pytest.approx(math.sqrt(2) * 1e-30, rel=1e-6)
+    assert layer.error_signal == pytest.approx(math.sqrt(2) * 1e-30, rel=1e-6, abs=0)
 
 
 # In words ------------------------------------------------------------------------------------------------------------

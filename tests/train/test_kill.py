@@ -50,7 +50,7 @@ def test_a_run_killed_again_and_again_always_loads_and_ends_as_if_it_had_never_b
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = begin("--run", str(whole), *OPTIONS)
     started = time.perf_counter()
-    output, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     length = time.perf_counter() - started
 
@@ -67,8 +67,9 @@ def test_a_run_killed_again_and_again_always_loads_and_ends_as_if_it_had_never_b
     assert steps == sorted(steps)
 
     process = begin("--resume", str(killed))
-    output, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
+    assert {entry.name for entry in killed.iterdir()} == {entry.name for entry in whole.iterdir()}
     assert losses(killed) == losses(whole)
     wanted, got = (arrays(RunFolder.existing(folder).load()) for folder in (whole, killed))
     assert wanted.keys() == got.keys()

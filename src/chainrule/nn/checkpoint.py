@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as as_bytes
 
 from chainrule.core.namespace import is_array
 from chainrule.core.tensor import Tensor, _raw
@@ -51,7 +51,7 @@ def save(tree: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     skeleton = _without_arrays(tree, "", arrays)
     is_flat = set(arrays) == {str(key) for key in tree}
     metadata = None if is_flat else {_TREE: json.dumps(skeleton)}
-    write_atomically(path, lambda temporary: save_file(arrays, temporary, metadata=metadata))
+    write_atomically(path, lambda temporary: temporary.write_bytes(as_bytes(arrays, metadata)))
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -170,13 +170,24 @@ class RunFolder:
         return self.path / PLOT
 
     def clear(self) -> None:
-        """Remove what an earlier run, or a kill while writing, left here besides the checkpoint.
+        """Remove what an earlier run left here besides the checkpoint.
 
         Raises:
             RunError: it cannot be removed.
         """
+        self.sweep()
         with self._written():
-            for leftover in (self.path / METRICS, self.path / PLOT, *self._half_written()):
+            for leftover in (METRICS, PLOT):
+                (self.path / leftover).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove files that a kill left half written.
+
+        Raises:
+            RunError: they cannot be removed.
+        """
+        with self._written():
+            for leftover in self._half_written():
                 leftover.unlink(missing_ok=True)
 
     def _half_written(self) -> list[Path]:

@@ -105,6 +105,7 @@ def resume(path: Path, given: Mapping[str, Any], *, quiet: bool = False, console
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(f"{path}: the checkpoint does not fit its options ({_in_one_line(error)})") from error
+    folder.sweep()
     return _run(Outcome(training, folder, folder.read_metrics(training.progress.epoch)), console, quiet)
 
 
