@@ -18,7 +18,7 @@ from benchmarks.agreement import Disagreement
 from benchmarks.cases import CASES, Case, Deep
 from benchmarks.contenders import BY_KEY, CONTENDERS, Contender
 from benchmarks.crew import WorkerFailed, crew
-from benchmarks.machine import DISTURBED, description
+from benchmarks.machine import description
 from benchmarks.results import Results
 from benchmarks.timing import measure
 from benchmarks.turns import Effort
@@ -57,14 +57,10 @@ def main(
         saved = _RESULTS / f"{results.date.replace(':', '').replace(' ', '-')}.json"
         results.write(saved)
         console.print(f"saved {saved.relative_to(Path.cwd()) if saved.is_relative_to(Path.cwd()) else saved.name}\n")
-        docs = not (rows or only or threads or quick or results.disturbed) if docs is None else docs
+        docs = not (rows or only or threads or quick or results.warning) if docs is None else docs
     report.show(results, console)
-    if results.disturbed:
-        console.print(
-            f"Other processes took more than {DISTURBED:.0%} of the machine while {', '.join(results.disturbed)} ran: "
-            "these times say little. Measure again when the machine is idle.",
-            style="red",
-        )
+    if results.warning:
+        console.print(results.warning, style="red")
     if docs:
         document.write(results)
         console.print(f"wrote docs/{document.DOCUMENT.name}")

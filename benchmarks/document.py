@@ -39,6 +39,9 @@ def _page(results: Results) -> Iterator[str]:
     yield ""
     yield f"Written by `{results.command}` on {results.date}; do not edit. Run it to see your own machine's figures."
     yield ""
+    if results.warning:
+        yield f"**{results.warning}**"
+        yield ""
     for table in tables(results):
         yield f"## {table.title}"
         yield ""

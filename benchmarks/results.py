@@ -115,9 +115,15 @@ class Results:
     forward_mode: dict[int, int] = field(default_factory=dict)
 
     @property
-    def disturbed(self) -> list[str]:
-        """The timed cases that were."""
-        return [row.case for row in self.timed if row.disturbed]
+    def warning(self) -> str:
+        """What to say of cases that other processes disturbed; empty if there are none."""
+        disturbed = [row.case for row in self.timed if row.disturbed]
+        if not disturbed:
+            return ""
+        return (
+            f"Other processes took more than {DISTURBED:.0%} of the machine while these were timed, so their times say "
+            f"little; measure again when it is idle: {'; '.join(disturbed)}."
+        )
 
     def write(self, path: Path) -> None:
         """Save as JSON."""

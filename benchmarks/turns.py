@@ -32,7 +32,7 @@ class Effort:
     rounds: int = 8
     seconds: float = 0.3
     trial: float = 0.15
-    patience: float = 20.0
+    patience: float = 15.0
 
 
 class Entry(NamedTuple):

@@ -19,12 +19,9 @@ reset = torch.compiler.reset
 
 
 def mlp(case: MLP) -> Settings:
-    """Both ways to call the kernels, and two of PyTorch's implementations of the update."""
+    """Both ways to call the kernels."""
     called_from_cpp = partial(torch.compile, options={"cpp_wrapper": True})
-    settings: Settings = {
-        "for-loop SGD": partial(training, case, torch.compile),
-        "fused SGD": partial(training, case, torch.compile, fused=True),
-    }
+    settings: Settings = {"fused SGD": partial(training, case, torch.compile, fused=True)}
     if len(case.layers) < 50:  # minutes to compile
         settings["C++ wrapper, fused SGD"] = partial(training, case, called_from_cpp, fused=True)
     return settings
