@@ -37,11 +37,13 @@ def test_all_contenders_compute_the_same_twenty_results(case, members):
     assert agreement.deviation < TOLERANCE
 
 
-def test_the_loss_of_every_network_falls_so_that_agreement_says_something(members):
-    for case in (*MLPS[:2], MLPS[3]):
+def test_the_loss_falls_by_far_more_than_the_tolerance_so_that_agreement_says_something(members):
+    shallow_and_deep = (*MLPS[:2], MLPS[4])  # in the other deep row gradients vanish; this is its twin
+    assert shallow_and_deep[-1].near_identity
+    for case in shallow_and_deep:
         _, agreement = prepare(case, members[:1])
 
-        assert agreement.last < 0.96 * agreement.first
+        assert agreement.first - agreement.last > 100 * TOLERANCE * agreement.first
 
 
 @pytest.mark.parametrize("wrong", [1.0 + 2 * TOLERANCE, math.nan, math.inf])
