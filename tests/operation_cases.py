@@ -15,7 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import chainrule.ops  # noqa: F401  (fills the namespace)
-from chainrule.ops import indexing, network
+from chainrule.ops import attention, indexing, network, recurrent, windows
 
 
 class Draw:
@@ -391,6 +391,141 @@ def _layer_norm(d: Draw) -> tuple:
     inner = d.choice((3,), (2, 2))
     shape = (*d.shape(0, 2), *inner)
     return (lambda xp, x, w, b: xp.layer_norm(x, w, b)), [d.apart(shape), d.array(inner), d.array(inner)]
+
+
+@_case("attention_weights")
+def _attention_weights(d: Draw) -> tuple:
+    batch, queries, keys, width = d.shape(0, 2), d.integer(1, 3), d.integer(1, 3), d.integer(1, 3)
+    mask = d.rng.random((*d.choice((), batch), queries, keys)) > 0.3
+    return lambda xp, q, k: attention.weights_of(q, k, 0.7, mask), [
+        d.array((*batch, queries, width)),
+        d.array((*batch, keys, width)),
+    ]
+
+
+@_case("embedding")
+def _embedding(d: Draw) -> tuple:
+    rows, width = d.integer(1, 4), d.integer(1, 3)
+    indices = d.rng.integers(0, rows, d.shape())
+    return lambda xp, w: xp.embedding(indices, w), [d.array((rows, width))]
+
+
+@_case("added_rows")
+def _added_rows(d: Draw) -> tuple:
+    indices = d.rng.integers(0, 3, d.shape(1, 2))
+    return lambda xp, g: attention.added_rows(g, indices, rows=3), [d.array((*indices.shape, d.integer(1, 2)))]
+
+
+def _recurrence(kind: str) -> None:
+    def build(d: Draw) -> tuple:
+        cell = recurrent.CELLS[kind]
+        time, batch, width, reverse = d.integer(1, 3), d.integer(1, 2), d.integer(1, 2), d.choice(False, True)
+        lengths = d.rng.integers(1, time + 1, batch)
+        mask = d.choice(None, np.arange(time)[:, None, None] < lengths[:, None])
+        gates = cell.gates * width
+        shapes = [(time, batch, gates), (cell.states, batch, width), (gates, width), *d.choice([], [(gates,)])]
+
+        def call(xp: Any, projected: Any, state: Any, weight: Any, bias: Any = None) -> Any:
+            return recurrent.recurrent_layer(kind, projected, state, weight, bias, mask, reverse=reverse)
+
+        return call, [d.array(shape) for shape in shapes]
+
+    CASES.append(Case(kind, build))
+
+
+for _kind in recurrent.CELLS:
+    _recurrence(_kind)
+
+
+@_case("group_norm")
+def _group_norm(d: Draw) -> tuple:
+    groups, size = d.integer(1, 2), d.integer(1, 2)
+    channels = (groups * size,)
+    shape = (d.integer(1, 2), *channels, *d.shape(0, 1), 2)
+    return (lambda xp, x, w, b: xp.group_norm(x, w, b, groups)), [d.apart(shape), d.array(channels), d.array(channels)]
+
+
+@_case("rms_norm")
+def _rms_norm(d: Draw) -> tuple:
+    inner = d.choice((3,), (2, 2))
+    return (lambda xp, x, w: xp.rms_norm(x, w, eps=1e-3)), [d.array((*d.shape(0, 2), *inner)), d.array(inner)]
+
+
+def _windowed(d: Draw, ndim: int) -> dict[str, Any]:
+    """Geometry of a convolution, and sizes of input and kernel that fit it."""
+    kernel = tuple(d.integer(1, 3) for _ in range(ndim))
+    dilation = tuple(d.integer(1, 2) for _ in range(ndim))
+    padding = tuple(d.integer(0, 2) for _ in range(ndim))
+    spans = [e * (k - 1) + 1 for k, e in zip(kernel, dilation, strict=True)]
+    size = tuple(max(s - 2 * p, 1) + d.integer(0, 2) for s, p in zip(spans, padding, strict=True))
+    options = {"stride": tuple(d.integer(1, 3) for _ in range(ndim)), "padding": padding, "dilation": dilation}
+    return {"kernel": kernel, "size": size, "options": {**options, "groups": d.integer(1, 2)}}
+
+
+def _convolution(name: str, ndim: int, transposed: bool) -> None:
+    def build(d: Draw) -> tuple:
+        geometry = _windowed(d, ndim)
+        options, kernel, size = geometry["options"], geometry["kernel"], geometry["size"]
+        groups, inner, outer = options["groups"], d.integer(1, 2), d.integer(1, 2)
+        weight, out = (outer * groups, inner, *kernel), outer * groups
+        if transposed:
+            weight, out = (inner * groups, outer, *kernel), outer * groups
+            size = tuple(n + 2 * p for n, p in zip(d.shape(ndim, ndim), options["padding"], strict=True))
+        bias = [d.array((out,))] if d.choice(True, False) else []
+        x = d.array((*d.choice((1,), (2,)), inner * groups, *size))
+        return lambda xp, x, w, *b: getattr(xp, name)(x, w, *b, **options), [x, d.array(weight), *bias]
+
+    CASES.append(Case(name, build))
+
+
+for _ndim in (1, 2):
+    _convolution(f"conv{_ndim}d", _ndim, transposed=False)
+    _convolution(f"conv_transpose{_ndim}d", _ndim, transposed=True)
+
+
+def _pooling(name: str, ndim: int, numbers: Callable, **options: Any) -> None:
+    def build(d: Draw) -> tuple:
+        kernel = tuple(d.integer(1, 3) for _ in range(ndim))
+        stride = d.choice(None, tuple(d.integer(1, 3) for _ in range(ndim)))
+        drawn = {key: d.choice(*values) for key, values in options.items()}
+        padding = tuple(d.integer(0, k // 2) for k in kernel)
+        size = tuple(2 * k - 1 + d.integer(0, 2) for k in kernel)
+        x = numbers(d, (*d.choice((), (2,)), d.integer(1, 2), *size))
+        return lambda xp, x: getattr(xp, name)(x, kernel, stride, padding, **drawn), [x]
+
+    CASES.append(Case(name, build))
+
+
+def _adaptive(ndim: int) -> None:
+    def build(d: Draw) -> tuple:
+        size = tuple(d.integer(1, 3) for _ in range(ndim))
+        return lambda xp, x: getattr(xp, f"adaptive_avg_pool{ndim}d")(x, size), [d.array((2, 2, *d.shape(ndim, ndim)))]
+
+    CASES.append(Case(f"adaptive_avg_pool{ndim}d", build))
+
+
+for _ndim in (1, 2):
+    _pooling(f"max_pool{_ndim}d", _ndim, Draw.apart, dilation=(1, 2), ceil_mode=(True, False))
+    _pooling(f"avg_pool{_ndim}d", _ndim, Draw.array, ceil_mode=(True, False), count_include_pad=(True, False))
+    _adaptive(_ndim)
+
+
+@_case("windows")
+def _windows(d: Draw) -> tuple:
+    grid = _grid(d)
+    return lambda xp, x: windows.windows(x, grid=grid), [d.array((2, *grid.length, 2))]
+
+
+@_case("overlap_add")
+def _overlap_add(d: Draw) -> tuple:
+    grid = _grid(d)
+    return lambda xp, x: windows.overlap_add(x, grid=grid), [d.array((2, *grid.kernel, *grid.count, 2))]
+
+
+def _grid(d: Draw) -> windows.Grid:
+    """Any at all: windows may lie outside of the array, or leave parts of it out."""
+    row = [(d.integer(1, 4), d.integer(1, 2), d.integer(1, 2), d.integer(1, 2), d.integer(0, 2)) for _ in range(2)]
+    return windows.Grid(*zip(*row, strict=True), count=(d.integer(1, 3), d.integer(1, 3)))
 
 
 @_case("dropout")

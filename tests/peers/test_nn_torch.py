@@ -53,6 +53,27 @@ MODULES = {
     "LayerNorm over two axes": (lambda n, kw: n.LayerNorm((3, 4), eps=1e-3, **kw), (5, 3, 4)),
     "LayerNorm without bias": (lambda n, kw: n.LayerNorm(4, bias=False, **kw), (5, 4)),
     "LayerNorm without affine": (lambda n, kw: n.LayerNorm(4, elementwise_affine=False, **kw), (5, 4)),
+    "BatchNorm2d": (lambda n, kw: n.BatchNorm2d(4, **kw), (5, 4, 3, 2)),
+    "GroupNorm": (lambda n, kw: n.GroupNorm(2, 4, **kw), (5, 4, 3, 2)),
+    "GroupNorm of vectors": (lambda n, kw: n.GroupNorm(2, 4, eps=1e-3, **kw), (5, 4)),
+    "GroupNorm without affine": (lambda n, kw: n.GroupNorm(1, 4, affine=False, **kw), (5, 4, 3)),
+    "RMSNorm": (lambda n, kw: n.RMSNorm(4, **kw), (5, 4)),
+    "RMSNorm over two axes": (lambda n, kw: n.RMSNorm((3, 4), eps=1e-3, **kw), (5, 3, 4)),
+    "RMSNorm without affine": (lambda n, kw: n.RMSNorm(4, elementwise_affine=False, **kw), (5, 4)),
+    "Conv1d": (lambda n, kw: n.Conv1d(4, 6, 3, padding="same", **kw), (5, 4, 7)),
+    "Conv2d": (lambda n, kw: n.Conv2d(4, 6, (3, 2), stride=2, padding=(1, 0), groups=2, **kw), (5, 4, 7, 6)),
+    "Conv2d without batch or bias": (lambda n, kw: n.Conv2d(4, 6, 3, bias=False, **kw), (4, 7, 6)),
+    "Conv2d reflecting": (lambda n, kw: n.Conv2d(4, 2, 3, padding=2, padding_mode="reflect", **kw), (5, 4, 7, 6)),
+    "Conv2d replicating": (lambda n, kw: n.Conv2d(4, 2, 3, padding=1, padding_mode="replicate", **kw), (5, 4, 7, 6)),
+    "Conv1d circular": (lambda n, kw: n.Conv1d(4, 2, 3, padding=2, padding_mode="circular", **kw), (5, 4, 7)),
+    "ConvTranspose1d": (lambda n, kw: n.ConvTranspose1d(4, 6, 3, stride=2, output_padding=1, **kw), (5, 4, 7)),
+    "ConvTranspose2d": (lambda n, kw: n.ConvTranspose2d(4, 6, 3, 2, 1, groups=2, dilation=2, **kw), (5, 4, 4, 3)),
+    "MaxPool1d": (lambda n, kw: n.MaxPool1d(3, 2, 1), (5, 4, 8)),
+    "MaxPool2d": (lambda n, kw: n.MaxPool2d((3, 2), ceil_mode=True), (5, 4, 8, 7)),
+    "AvgPool1d": (lambda n, kw: n.AvgPool1d(3, 2, 1), (5, 4, 8)),
+    "AvgPool2d": (lambda n, kw: n.AvgPool2d(3, 2, 1, count_include_pad=False, divisor_override=5), (5, 4, 8, 7)),
+    "AdaptiveAvgPool1d": (lambda n, kw: n.AdaptiveAvgPool1d(3), (5, 4, 8)),
+    "AdaptiveAvgPool2d": (lambda n, kw: n.AdaptiveAvgPool2d((3, None)), (5, 4, 8, 7)),
     "Sequential": (
         lambda n, kw: n.Sequential(n.Linear(4, 6, **kw), n.BatchNorm1d(6, **kw), n.ReLU(), n.Linear(6, 2, **kw)),
         (5, 4),
@@ -91,9 +112,13 @@ def test_a_module_gives_pytorchs_values_gradients_and_state_from_the_same_state(
 
 
 LOSSES = [name for name in nn.__all__ if name.endswith("Loss")]
+OTHERS = [
+    "Dropout", "Embedding", "MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer", "RNNCell",
+    "TransformerEncoder", "TransformerDecoder", "LSTMCell", "GRUCell",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted({*(name.split()[0] for name in MODULES), *LOSSES, "Dropout"} - {"Sequential"}))
+@pytest.mark.parametrize("name", sorted({*(name.split()[0] for name in MODULES), *LOSSES, *OTHERS} - {"Sequential"}))
 def test_the_arguments_of_a_module_have_pytorchs_names_order_and_defaults(name):
     ours = inspect.signature(getattr(nn, name).__init__).parameters
     theirs = inspect.signature(getattr(torch.nn, name).__init__).parameters
@@ -101,8 +126,8 @@ def test_the_arguments_of_a_module_have_pytorchs_names_order_and_defaults(name):
     common = [p for p in theirs.values() if p.name in {q.name for q in ours}]
     assert [p.name for p in ours] == [p.name for p in common]
     for p, q in zip(ours, common, strict=False):
-        # PyTorch's softmax guesses an axis when none is given; ours must be told
-        assert p.default == q.default or p.name == "dim", p.name
+        # PyTorch's softmax guesses an axis when none is given, ours must be told; "relu" is the function that it names
+        assert p.default == q.default or p.name in ("dim", "activation"), p.name
 
 
 LOGITS, OTHER = floats(6, 4), floats(6, 4, seed=1)

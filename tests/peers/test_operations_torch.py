@@ -28,6 +28,14 @@ MISSING = frozenset(
         "beta",
         "scatter_add",
         "dropout",
+        "added_rows",
+        "attention_weights",
+        "rnn_tanh",
+        "rnn_relu",
+        "lstm",
+        "gru",
+        "windows",
+        "overlap_add",
     ]
 )
 

@@ -79,6 +79,8 @@ _SPECIAL = [
     "i1e",
 ]
 _NETWORK = ["relu", "leaky_relu", "elu", "gelu", "silu", "softplus"]
+_NETWORK += ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
+_NETWORK += ["avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "max_pool1d", "max_pool2d"]
 
 namespace = SimpleNamespace(**{name: getattr(compat, name) for name in dir(compat) if not name.startswith("_")})
 for _name in _SPECIAL:
@@ -97,6 +99,9 @@ namespace.binary_cross_entropy_with_logits = _loss
 namespace.cross_entropy_with_logits = _cross_entropy
 namespace.batch_norm = _batch_norm
 namespace.layer_norm = lambda x, w, b: F.layer_norm(x, tuple(w.shape), w, b)
+namespace.group_norm = lambda x, w, b, groups: F.group_norm(x, groups, w, b)
+namespace.rms_norm = lambda x, w, eps: F.rms_norm(x, tuple(w.shape), w, eps)
+namespace.embedding = lambda indices, w: F.embedding(_tensor(np.asarray(indices)), w)
 namespace.linear_map = F.linear
 namespace.einsum = torch.einsum
 namespace.tensordot = lambda a, b, axes: torch.tensordot(a, b, dims=axes)

@@ -49,13 +49,13 @@ PYTHON_SCALARS = frozenset({float, int, bool})
 
 
 def namespace_of(*values: Any) -> Any:
-    """The namespace of the first array among `values`; NumPy where all are Python scalars."""
+    """The namespace of the first array among `values` that is not NumPy's; NumPy where there is none."""
     for value in values:
         xp = namespaces.get(type(value))
-        if xp is not None:
+        if xp is None and type(value) not in PYTHON_SCALARS and is_array(value):
+            xp = namespaces[type(value)]
+        if xp is not None and xp is not fast_numpy:
             return xp
-        if type(value) not in PYTHON_SCALARS and is_array(value):
-            return namespaces[type(value)]
     return fast_numpy
 
 
@@ -83,7 +83,8 @@ def dtype_namespace(dtype: Any) -> Any:
     if dtype is None or isinstance(dtype, (np.dtype, type)):
         return fast_numpy
     for xp in set_of_namespaces():
-        names = ("float32", "float64", "int64", "bool") if xp is not fast_numpy else ()
+        has_numpys = xp is fast_numpy or hasattr(xp, "verify")  # so do the arrays that the compiler records
+        names = () if has_numpys else ("float32", "float64", "int64", "bool")
         if any(getattr(xp, name, None) == dtype for name in names):
             return xp
     return fast_numpy

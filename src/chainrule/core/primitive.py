@@ -40,6 +40,7 @@ from chainrule.core.tensor import Tensor, _raw
 
 _floor = state.recording_floor.get
 _anomaly = state.anomaly_detection.get
+_watcher = state.watcher.get
 
 #: What the fast path takes as it is; a list, say, is made an array first.
 _fast_types = PYTHON_SCALARS | {kind for kind, xp in namespaces.items() if xp is fast_numpy}
@@ -77,7 +78,9 @@ class Primitive:
             gets them as constants. Where the rule is itself differentiated, its `g` is a row: the cotangent of
             `y` and of each residual, None for those that have none.
         text, latex: how the value is written, as `string.Template`s: `$x` stands for the input called x.
-        local: how each local derivative is written, a (text, LaTeX) pair per input; `$y` stands for the output.
+        local: how each local derivative is written, a (text, LaTeX) pair per input, or a function of the input's
+            shape and the static parameters that gives one; `$y` stands for the output. Where it names the
+            cotangent (`g`, in LaTeX `\\delta`) it is the whole vector-Jacobian product, otherwise a factor of it.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class Primitive:
         residuals: Sequence[str] = (),
         text: str | None = None,
         latex: str | None = None,
-        local: Sequence[tuple[str, str]] = (),
+        local: Sequence[tuple[str, str] | Callable[..., tuple[str, str]]] = (),
     ) -> None:
         self.name = name
         self.value = value
@@ -180,7 +183,7 @@ class Primitive:
 
     def _constant(self, y: Any) -> Any:
         if _anomaly():
-            self._check_finite(y)
+            self.check_finite(y)
         if self.outputs:
             return tuple(Tensor(part) for part in y)
         return Tensor(y)
@@ -205,9 +208,9 @@ class Primitive:
         node = new_node(self, edges, level, first.shape, dtype, params)
         if len(edges) < len(inputs):
             self._protect(inputs, node)
-        if _anomaly():
-            node.origin = source_line()
-            self._check_finite(y, node.origin)
+        watch = _watcher()
+        if watch is not None:
+            watch(node, inputs, values)
         if not self.outputs:
             return Tensor(y, node)
         if self.has_residuals:
@@ -265,7 +268,7 @@ class Primitive:
             return x
         array = as_operand(self.name, x)
         if isinstance(array, (np.ndarray, np.generic)):  # beside arrays of another library it becomes one of them
-            beside = next((namespace_of(_raw(t)) for t in inputs if isinstance(t, Tensor)), fast_numpy)
+            beside = namespace_of(*[_raw(other) for other in inputs])
             return array if beside is fast_numpy else beside.asarray(array)
         return array
 
@@ -360,7 +363,8 @@ class Primitive:
 
     # Anomalies ---------------------------------------------------------------------------------------------------
 
-    def _check_finite(self, y: Any, origin: str | None = None) -> None:
+    def check_finite(self, y: Any, origin: str | None = None) -> None:
+        """Raise an `AnomalyError` where a value of this operation, made at `origin`, has a NaN or an infinity."""
         for part in y if self.outputs else (y,):
             if not all_finite(part):
                 raise AnomalyError(

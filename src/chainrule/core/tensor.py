@@ -108,6 +108,7 @@ class Tensor:
             if not self.is_leaf:
                 raise GradientError("requires_grad can only be turned off on a leaf; use detach() on a result")
             self._node = None
+            state.structure_changed()
             return
         kind = str(self.dtype)
         if "float" not in kind:
@@ -116,6 +117,7 @@ class Tensor:
                 "Convert it first, for example cr.tensor(x, dtype=np.float64, requires_grad=True)"
             )
         self._node = Leaf(self, state.tape_level())
+        state.structure_changed()
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set `requires_grad` and return the tensor itself."""
@@ -138,6 +140,9 @@ class Tensor:
     def grad(self, value: Any) -> None:
         if value is None:
             self._grad = None
+            recording = state.tracer.get()
+            if recording is not None:
+                recording.forget_gradient(self)
             return
         value = value if isinstance(value, Tensor) else tensor(value, dtype=self.dtype)
         if value.shape != self.shape:
@@ -159,6 +164,8 @@ class Tensor:
         if self._node.hooks is None:
             self._node.hooks = []
         self._node.hooks.append(hook)
+        if self.is_leaf:
+            state.structure_changed()
         return RemovableHook(self._node.hooks, hook)
 
     def retain_grad(self) -> None:
@@ -302,6 +309,7 @@ class RemovableHook:
     def remove(self) -> None:
         if self._hook in self._hooks:
             self._hooks.remove(self._hook)
+            state.structure_changed()
 
     def __enter__(self) -> RemovableHook:
         return self

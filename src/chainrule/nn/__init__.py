@@ -23,9 +23,12 @@ from chainrule.nn.activations import (
     Softplus,
     Tanh,
 )
+from chainrule.nn.attention import MultiheadAttention
 from chainrule.nn.checkpoint import CheckpointError, load, save
 from chainrule.nn.containers import ModuleList, Residual, Sequential
+from chainrule.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from chainrule.nn.dropout import Dropout
+from chainrule.nn.embedding import Embedding, PositionalEncoding
 from chainrule.nn.linear import Flatten, Linear
 from chainrule.nn.losses import (
     BCELoss,
@@ -39,9 +42,24 @@ from chainrule.nn.losses import (
 )
 from chainrule.nn.mlp import MLP
 from chainrule.nn.module import Module
-from chainrule.nn.normalization import BatchNorm1d, LayerNorm
+from chainrule.nn.normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from chainrule.nn.parameter import Parameter
+from chainrule.nn.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
+from chainrule.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from chainrule.nn.stateless import functional_call
+from chainrule.nn.transformer import (
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "functional",
@@ -55,6 +73,16 @@ __all__ = [
     "Residual",
     "MLP",
     "Linear",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
     "Flatten",
     "Identity",
     "ReLU",
@@ -68,8 +96,24 @@ __all__ = [
     "Softmax",
     "LogSoftmax",
     "BatchNorm1d",
+    "BatchNorm2d",
     "LayerNorm",
+    "GroupNorm",
+    "RMSNorm",
     "Dropout",
+    "Embedding",
+    "PositionalEncoding",
+    "RNN",
+    "LSTM",
+    "GRU",
+    "RNNCell",
+    "LSTMCell",
+    "GRUCell",
+    "MultiheadAttention",
+    "TransformerEncoderLayer",
+    "TransformerEncoder",
+    "TransformerDecoderLayer",
+    "TransformerDecoder",
     "CrossEntropyLoss",
     "NLLLoss",
     "MSELoss",

@@ -6,6 +6,7 @@ PyTorch has only for changing values in place or for compatibility with its past
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from chainrule.core.namespace import namespace_of
 from chainrule.core.primitive import as_operand
+from chainrule.core.state import ask
 from chainrule.core.tensor import Tensor, _raw
 from chainrule.nn.loss_functions import (
     binary_cross_entropy,
@@ -26,11 +28,22 @@ from chainrule.nn.loss_functions import (
 )
 from chainrule.nn.random import generator
 from chainrule.nn.sizes import as_probability
-from chainrule.ops import network
-from chainrule.ops.elementwise import maximum, sqrt, tanh
+from chainrule.ops import attention, network
+from chainrule.ops.convolution import conv1d, conv2d, conv_transpose1d, conv_transpose2d
+from chainrule.ops.elementwise import maximum, sqrt, tanh, where
+from chainrule.ops.layout import expand_dims
 from chainrule.ops.linalg import vector_norm
 from chainrule.ops.network import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus
+from chainrule.ops.pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
 from chainrule.ops.products import linear_map as linear
+from chainrule.ops.products import matmul
 
 # Softmax ----------------------------------------------------------------------------------------------------
 
@@ -79,7 +92,7 @@ def batch_norm(
     shape = tuple(x.shape)
     if len(shape) < 2:
         raise ValueError(f"batch_norm: needs an input of shape (batch, channels, ...), got {shape}")
-    _check_channels(shape, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    _check_channels("batch_norm", shape, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: outside training it needs running_mean and running_var")
@@ -104,11 +117,11 @@ def batch_norm(
     return y
 
 
-def _check_channels(shape: tuple[int, ...], **parameters: Any) -> None:
+def _check_channels(operation: str, shape: tuple[int, ...], **parameters: Any) -> None:
     for name, parameter in parameters.items():
         if parameter is not None and tuple(parameter.shape) != shape[1:2]:
             raise ValueError(
-                f"batch_norm: an input of shape {shape} has {shape[1]} channels (axis 1), but {name} has shape "
+                f"{operation}: an input of shape {shape} has {shape[1]} channels (axis 1), but {name} has shape "
                 f"{tuple(parameter.shape)}"
             )
 
@@ -124,7 +137,8 @@ def _move(running: Tensor, batch: Tensor, momentum: float, correction: float) ->
     if not isinstance(running, Tensor):
         raise TypeError(f"batch_norm: running statistics must be tensors to be updated, got {type(running).__name__}")
     old = _raw(running)
-    running._value = (1 - momentum) * old + (momentum * correction) * _raw(batch)
+    moved = (1 - momentum) * old + (momentum * correction) * _raw(batch)
+    running._value = moved if moved.dtype == old.dtype else namespace_of(moved).astype(moved, old.dtype)
 
 
 def layer_norm(
@@ -143,14 +157,67 @@ def layer_norm(
 
     Source: Ba et al. 2016, "Layer Normalization", equation 4.
     """
-    x = as_operand("layer_norm", input)
+    x, wanted = _ending_in("layer_norm", input, normalized_shape, weight=weight, bias=bias)
+    return network.layer_norm(x, _or_constant(weight, 1, wanted, x), _or_constant(bias, 0, wanted, x), eps=eps)
+
+
+def rms_norm(input: Any, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Any:
+    """The last axes, of lengths `normalized_shape`, scaled to a mean square of 1.
+
+    Args:
+        input: shape (..., *normalized_shape).
+        normalized_shape: lengths of the axes to normalise over.
+        weight: of that shape, or None for 1.
+        eps: added to the mean square; None for the spacing of the dtype's numbers at 1.
+
+    Raises:
+        ValueError: the input does not end in `normalized_shape`.
+
+    Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", equation 4.
+    """
+    x, wanted = _ending_in("rms_norm", input, normalized_shape, weight=weight)
+    eps = float(namespace_of(_raw(x)).finfo(x.dtype).eps) if eps is None else eps
+    return network.rms_norm(x, _or_constant(weight, 1, wanted, x), eps=eps)
+
+
+def _ending_in(
+    name: str, input: Any, normalized_shape: Sequence[int], **parameters: Any
+) -> tuple[Any, tuple[int, ...]]:
+    """The input, checked to end in `normalized_shape`, and that shape, which the parameters must have too."""
+    x = as_operand(name, input)
     wanted = tuple(normalized_shape)
     if not wanted or tuple(x.shape)[-len(wanted) :] != wanted:
-        raise ValueError(f"layer_norm: an input of shape {tuple(x.shape)} does not end in the shape {wanted}")
-    for name, parameter in (("weight", weight), ("bias", bias)):
+        raise ValueError(f"{name}: an input of shape {tuple(x.shape)} does not end in the shape {wanted}")
+    for which, parameter in parameters.items():
         if parameter is not None and tuple(parameter.shape) != wanted:
-            raise ValueError(f"layer_norm: {name} has shape {tuple(parameter.shape)}, it must be {wanted}")
-    return network.layer_norm(x, _or_constant(weight, 1, wanted, x), _or_constant(bias, 0, wanted, x), eps=eps)
+            raise ValueError(f"{name}: {which} has shape {tuple(parameter.shape)}, it must be {wanted}")
+    return x, wanted
+
+
+def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    """Groups of channels of each sample shifted and scaled to mean 0 and variance 1, then by `weight` and `bias`.
+
+    Args:
+        input: shape (batch, channels, ...).
+        num_groups: into how many groups the channels are split.
+        weight, bias: shape (channels,), or None for 1 and 0.
+        eps: added to the variance.
+
+    Raises:
+        ValueError: the input has no channels, or the groups do not divide them.
+
+    Source: Wu and He 2018, "Group Normalization", equations 1, 2 and 7.
+    """
+    x = as_operand("group_norm", input)
+    shape = tuple(x.shape)
+    if len(shape) < 2 or num_groups < 1 or shape[1] % num_groups or 0 in shape[1:]:
+        raise ValueError(
+            f"group_norm: needs an input of shape (batch, channels, ...) whose channels divide into {num_groups} "
+            f"groups, got {shape}"
+        )
+    _check_channels("group_norm", shape, weight=weight, bias=bias)
+    weight, bias = _or_constant(weight, 1, shape[1:2], x), _or_constant(bias, 0, shape[1:2], x)
+    return network.group_norm(x, weight, bias, num_groups=num_groups, eps=eps)
 
 
 def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
@@ -175,12 +242,103 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Any:
     if not training or p == 0:
         return input
     x = as_operand("dropout", input)
-    mask = generator().random(tuple(x.shape), dtype=np.float32) >= p
+    mask = ask(lambda: generator().random(tuple(x.shape), dtype=np.float32) >= p, generator())
     return network.dropout_step(x, mask, scale=1 / (1 - p) if p < 1 else 0.0)
+
+
+# Sequences --------------------------------------------------------------------------------------------------
+
+
+def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
+    """Rows of the table `weight`, one for each index.
+
+    Args:
+        input: indices, integers of any shape.
+        weight: the table, shape (rows, width).
+        padding_idx: a row that gets no gradient.
+
+    Returns:
+        Shape (*input.shape, width).
+
+    Raises:
+        TypeError: the indices are not integers.
+        IndexError: an index is not that of a row.
+    """
+    y = attention.embedding(input, weight)
+    if padding_idx is None or not isinstance(y, Tensor):
+        return y
+    padding = as_operand("embedding", input) == padding_idx % weight.shape[0]
+    return where(expand_dims(padding, -1), y.detach(), y)
+
+
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Any:
+    """softmax(q·kᵀ·scale + mask)·v: for each query, a mean of the values, weighted by how well their keys fit.
+
+    Args:
+        query: shape (..., queries, width).
+        key: shape (..., keys, width).
+        value: shape (..., keys, width of the values).
+        attn_mask: shape that broadcasts to (..., queries, keys): booleans, True where a query may attend, or numbers to
+            be added to the scores. A query that may attend to nothing gets zeros.
+        dropout_p: the probability with which a weight is left out.
+        is_causal: query i may attend to keys 0 to i only. Not together with `attn_mask`.
+        scale: 1/√width if left out.
+
+    Raises:
+        TypeError: the dtypes differ, or the mask is neither of booleans nor of floating point numbers.
+        ValueError: the shapes do not fit, or there is a mask and `is_causal` too.
+
+    Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1.
+    """
+    name = "scaled_dot_product_attention"
+    query, key, value = as_operand(name, query), as_operand(name, key), as_operand(name, value)
+    shapes = [tuple(x.shape) for x in (query, key, value)]
+    batch = _leading_axes(shapes)
+    if batch is None or shapes[0][-1] != shapes[1][-1] or shapes[1][-2] != shapes[2][-2]:
+        raise ValueError(
+            f"{name}: needs queries of shape (..., queries, width), keys (..., keys, width) and values (..., keys, any "
+            f"width), whose leading axes broadcast; got {shapes[0]}, {shapes[1]}, {shapes[2]}"
+        )
+    mask: Any = None
+    bias: Any = None
+    if is_causal:
+        if attn_mask is not None:
+            raise ValueError(f"{name}: give either attn_mask or is_causal=True, not both")
+        mask = attention.causal_mask(shapes[0][-2], shapes[1][-2])
+    elif attn_mask is not None:
+        mask, bias = attention.split_mask(name, attn_mask, (*batch, shapes[0][-2], shapes[1][-2]), query.dtype)
+    scale = 1 / math.sqrt(shapes[0][-1]) if scale is None else scale
+    return matmul(dropout(attention.weights_of(query, key, scale, mask, bias), dropout_p), value)
+
+
+def _leading_axes(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
+    """What the axes before the last two broadcast to; None where they do not, or where there are no last two."""
+    try:
+        return np.broadcast_shapes(*(shape[:-2] for shape in shapes)) if min(map(len, shapes)) >= 2 else None
+    except ValueError:
+        return None
 
 
 __all__ = [
     "linear",
+    "conv1d",
+    "conv2d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "max_pool1d",
+    "max_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
     "relu",
     "leaky_relu",
     "elu",
@@ -193,8 +351,12 @@ __all__ = [
     "log_softmax",
     "batch_norm",
     "layer_norm",
+    "group_norm",
+    "rms_norm",
     "normalize",
     "dropout",
+    "embedding",
+    "scaled_dot_product_attention",
     "cross_entropy",
     "nll_loss",
     "mse_loss",

@@ -13,6 +13,7 @@ import numpy as np
 
 from chainrule.core.namespace import namespace_of
 from chainrule.core.primitive import as_operand
+from chainrule.core.state import tracer
 from chainrule.core.tensor import _raw
 from chainrule.ops import network, reductions
 from chainrule.ops.elementwise import absolute, clip, log, log1p, minimum, square, where
@@ -141,11 +142,15 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, *, reducti
     """
     p, t = _pair("binary_cross_entropy", input, target)
     raw, xp = _raw(p), namespace_of(_raw(p))
-    if not bool(xp.all((raw >= 0) & (raw <= 1), axis=None)):
-        raise ValueError(
-            "binary_cross_entropy: the input must be probabilities, from 0 to 1; "
-            "for logits use binary_cross_entropy_with_logits"
-        )
+    message = (
+        "binary_cross_entropy: the input must be probabilities, from 0 to 1; "
+        "for logits use binary_cross_entropy_with_logits"
+    )
+    inside = (raw >= 0) & (raw <= 1)
+    if hasattr(xp, "verify"):  # looked at in every run of a compiled program
+        xp.verify(inside, message)
+    elif not bool(xp.all(inside, axis=None)):
+        raise ValueError(message)
     log_p = where(p > 0, log(where(p > 0, p, 1.0)), _LEAST_LOG)
     log_q = where(p < 1, log1p(-where(p < 1, p, 0.0)), _LEAST_LOG)
     losses = -(t * clip(log_p, _LEAST_LOG) + (1 - t) * clip(log_q, _LEAST_LOG))
@@ -226,7 +231,7 @@ class _Rows:
     def __init__(self, name: str, scores: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> None:
         self.reduction = reduction
         ignored = target == ignore_index
-        self.ignored = ignored if bool(ignored.any()) else None
+        self.ignored = ignored if tracer.get() is not None or bool(ignored.any()) else None  # a program cannot look
         self.target = target if self.ignored is None else namespace_of(target).where(self.ignored, 0, target)
         network.check_targets(name, scores, self.target)
         self.weight = None if weight is None else _raw(_in_dtype_of(scores, weight))
@@ -248,11 +253,14 @@ class _Rows:
         if self.reduction == "none":
             return losses
         total = reductions.sum(losses)
-        return total if self.reduction == "sum" else total / self._sum_of_weights()
+        return total if self.reduction == "sum" else total / self._sum_of_weights(total.dtype)
 
-    def _sum_of_weights(self) -> Any:
-        kept = self.target if self.ignored is None else self.target[~self.ignored]
-        return float(math.prod(kept.shape)) if self.weight is None else self.weight[kept].sum()
+    def _sum_of_weights(self, dtype: Any) -> Any:
+        if self.ignored is None:
+            return float(math.prod(self.target.shape)) if self.weight is None else self.weight[self.target].sum()
+        xp = namespace_of(self.target)
+        of_rows = xp.ones(self.target.shape, dtype=dtype) if self.weight is None else self.weight[self.target]
+        return xp.sum(xp.where(self.ignored, 0.0, of_rows), axis=None)
 
 
 def _classes_last(x: Any) -> Any:

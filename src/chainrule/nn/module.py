@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from chainrule.core import state
 from chainrule.core.namespace import copy_like, namespace_of
 from chainrule.core.tensor import RemovableHook, Tensor, _raw
 from chainrule.nn.parameter import Parameter, replace_value
@@ -67,6 +68,7 @@ class Module:
     def register_forward_hook(self, hook: Callable[[Module, tuple, Any], Any]) -> RemovableHook:
         """Call `hook(module, args, output)` after every call; what it returns, if not None, replaces the output."""
         hooks = self.__dict__.setdefault("_forward_hooks", [])
+        state.structure_changed()
         hooks.append(hook)
         return RemovableHook(hooks, hook)
 
@@ -84,6 +86,7 @@ class Module:
                 f"cannot assign a {type(value).__name__} to the buffer {name!r} of {type(self).__name__}; give a tensor"
             )
         object.__setattr__(self, name, value)
+        state.structure_changed()
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Make `tensor` the attribute `name`, and part of the state: converted by `to`, saved if `persistent`.

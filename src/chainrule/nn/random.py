@@ -15,6 +15,8 @@ from typing import Any
 
 from numpy.random import PCG64, Generator
 
+from chainrule.core.state import side_states
+
 _generator = Generator(PCG64())
 
 
@@ -50,3 +52,6 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
         _generator.bit_generator.state = dict(state)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise ValueError(f"set_rng_state: not a state that get_rng_state gave: {error!r}") from None
+
+
+side_states.append((get_rng_state, set_rng_state))

@@ -12,6 +12,8 @@ from chainrule.core.namespace import namespaces as _namespaces
 from chainrule.core.namespace import tensor_namespace as _tensor_namespace
 from chainrule.core.tensor import Tensor as _Tensor
 from chainrule.ops import (
+    attention,
+    convolution,
     creation,
     elementwise,
     indexing,
@@ -20,13 +22,16 @@ from chainrule.ops import (
     linalg,
     network,
     ordering,
+    pooling,
     products,
+    recurrent,
     reductions,
     special,
 )
 
 for _family in (
-    creation, elementwise, indexing, joining, layout, network, ordering, products, reductions, special,
+    attention, convolution, creation, elementwise, indexing, joining, layout, network, ordering, pooling,
+    products, recurrent, reductions, special,
 ):  # fmt: skip
     for _name, _function in vars(_family).items():
         if (

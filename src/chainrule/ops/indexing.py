@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core.namespace import fast_numpy, is_array, tensor_namespace
+from chainrule.core.namespace import fast_numpy, is_array, namespace_of, tensor_namespace
 from chainrule.core.primitive import Primitive, as_operand, linear
 from chainrule.core.tensor import Tensor, _raw
 from chainrule.ops.axes import normalize_axis
@@ -25,6 +25,8 @@ def _through_numpy(xp: Any, function: Any, *arrays: Any) -> Any:
 def _scatter_add(xp: Any, g: Any, *, shape: tuple[int, ...], index: Any) -> Any:
     """Zeros of `shape` with `g` added at `index`; places named twice receive both."""
     if xp is not fast_numpy:
+        if hasattr(xp, "verify"):
+            return xp.scatter_add(g, shape=shape, index=index)
         return _through_numpy(xp, lambda a: _scatter_add(fast_numpy, a, shape=shape, index=index), g)
     y = np.zeros(shape, dtype=g.dtype)
     if _has_integer_array(index):
@@ -35,18 +37,26 @@ def _scatter_add(xp: Any, g: Any, *, shape: tuple[int, ...], index: Any) -> Any:
 
 
 def _has_integer_array(index: Any) -> bool:
-    return any(isinstance(i, np.ndarray) and i.dtype.kind in "iu" for i in index)
+    return any(getattr(i, "shape", None) is not None and i.dtype.kind in "iu" for i in index)
+
+
+def _is_unread(array: Any) -> bool:
+    """Whether nobody may look at an array's elements: it is being recorded for the compiler."""
+    return not isinstance(array, np.ndarray) and is_array(array) and hasattr(namespace_of(array), "verify")
 
 
 scatter_add: Primitive = linear(
     "scatter_add", _scatter_add, lambda xp, g, index: getitem_step.on(xp, g, index=index),
     text="scatter($g)", latex=r"\operatorname{scatter}($g)",
+    local=[("g at the places scattered to", r"\delta \text{ at the places scattered to}")],
 )  # fmt: skip
 
 
 def _read(xp: Any, x: Any, *, index: Any) -> Any:
     if xp is fast_numpy:
         return x[index] if type(x) is np.ndarray else np.asarray(x)[index]
+    if hasattr(xp, "verify"):  # a library with all of NumPy's indexing
+        return x[index]
     if any(isinstance(i, np.ndarray) or (isinstance(i, slice) and (i.step or 1) < 0) for i in index):
         return _through_numpy(xp, lambda a: a[index].copy(), x)
     return x[index if Ellipsis in index else (*index, ...)]  # the standard wants every axis named
@@ -54,13 +64,16 @@ def _read(xp: Any, x: Any, *, index: Any) -> Any:
 
 getitem_step: Primitive = linear(
     "getitem", _read, lambda xp, g, x_shape, index: scatter_add.on(xp, g, shape=x_shape, index=index),
-    text="$x[…]", latex="$x[\\ldots]",
+    text="$x[$index]", latex="$x[$index]",
+    local=[("g at [$index] of zeros", r"\delta \text{ at } [$index] \text{ of zeros}")],
 )  # fmt: skip
 
 
 def _update(xp: Any, x: Any, v: Any, *, index: Any) -> Any:
     """A copy of `x` with `v` at `index`."""
     if xp is not fast_numpy:
+        if hasattr(xp, "updated"):
+            return xp.updated(x, v, index=index)
         return _through_numpy(xp, lambda a, b: _update(fast_numpy, a, b, index=index), x, v)
     y = np.array(x)
     y[index] = v
@@ -73,6 +86,8 @@ def _update_value_rule(xp: Any, g: Any, x_shape: tuple[int, ...], index: Any) ->
         return g
     writer = np.full(x_shape, -1)  # of assignments to one place, the last stands
     order = np.arange(int(np.prod(g.shape, dtype=int))).reshape(g.shape)
+    if any(_is_unread(part) for part in index):
+        return xp.where(xp.updated(writer, order, index=index)[index] == order, g, 0)
     writer[index] = order
     last = writer[index] == order
     plain = xp is fast_numpy or xp is tensor_namespace
@@ -81,7 +96,8 @@ def _update_value_rule(xp: Any, g: Any, x_shape: tuple[int, ...], index: Any) ->
 
 update_step: Primitive = linear(
     "setitem", _update, lambda xp, g, index: update_step.on(xp, g, 0.0, index=index), _update_value_rule,
-    text="$x with […] = $v", latex=r"$x[\ldots] \gets $v",
+    text="$x with [$index] = $v", latex=r"$x \text{ with } [$index] = $v",
+    local=[("g with [$index] = 0", r"\delta \text{ with } [$index] = 0"), ("g[$index]", r"\delta[$index]")],
 )  # fmt: skip
 
 
@@ -97,6 +113,8 @@ def _clean_part(part: Any) -> Any:
     if isinstance(part, slice):
         return slice(*(None if edge is None else _whole(edge) for edge in (part.start, part.stop, part.step)))
     raw = _raw(part)
+    if _is_unread(raw):
+        return raw
     array = np.array(raw) if isinstance(raw, (np.ndarray, list, tuple, bool, np.bool_)) else np.asarray(raw)
     if isinstance(raw, (list, tuple)) and not raw:
         array = array.astype(np.intp)
@@ -145,6 +163,7 @@ take_step = linear(
         xp, g, shape=x_shape, index=(slice(None),) * axis + (indices,)
     ),
     text="take($x)", latex=r"\operatorname{take}($x)",
+    local=[("g added at the places taken", r"\delta \text{ added at the places taken}")],
 )  # fmt: skip
 
 
@@ -154,6 +173,8 @@ def take(x: Any, indices: Any, /, axis: int | None = None) -> Any:
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
     axis = normalize_axis(axis, len(x.shape), "take")
+    if _is_unread(_raw(indices)):
+        return getitem(x, (*(slice(None),) * axis, indices))
     array = np.asarray(_raw(indices))
     if array.size == 0:
         array = array.astype(np.intp)
@@ -177,7 +198,7 @@ def _along(indices: np.ndarray, axis: int) -> tuple:
 def take_along_axis(x: Any, indices: Any, /, axis: int = -1) -> Any:
     """Elements of `x` at `indices`, an array of the same number of dimensions, along `axis`."""
     x = as_operand("take_along_axis", x)
-    array = np.asarray(_raw(indices))
+    array = _raw(indices) if _is_unread(_raw(indices)) else np.asarray(_raw(indices))
     axis = normalize_axis(axis, len(x.shape), "take_along_axis")
     if array.dtype.kind not in "iu" or array.ndim != len(x.shape):
         raise IndexError(

@@ -42,13 +42,13 @@ _concat = linear(
     "concat",
     lambda xp, *arrays, axis: xp.concat(arrays, axis=axis),
     lambda g, k, axis, shapes: g[_between(axis, *_extent(shapes, axis, k))],
-    text="concat", latex=r"\operatorname{concat}",
+    text="concat", latex=r"\operatorname{concat}", local=[("its part of g", r"\text{its part of } \delta")],
 )  # fmt: skip
 _stack = linear(
     "stack",
     lambda xp, *arrays, axis: xp.stack(arrays, axis=axis),
     lambda g, k, axis: g[(*(slice(None),) * axis, k, ...)],
-    text="stack", latex=r"\operatorname{stack}",
+    text="stack", latex=r"\operatorname{stack}", local=[("its part of g", r"\text{its part of } \delta")],
 )  # fmt: skip
 
 # Joining ----------------------------------------------------------------------------------------------------
@@ -129,6 +129,7 @@ def _split_into(count: int) -> Primitive:
         lambda xp, x, *, cuts, axis: _pieces(x, cuts, axis),
         lambda xp, g, axis: xp.concat(g, axis=axis),
         push=lambda xp, primals, tangents, y, *, cuts, axis: _pieces(tangents[0], cuts, axis),
+        local=[("concat(g)", r"\operatorname{concat}(\delta)")],
         outputs=[f"piece{i}" for i in range(count)],
     )
 
@@ -184,6 +185,7 @@ def _unstack_into(count: int) -> Primitive:
         lambda xp, x, *, axis: _slices(x, axis),
         lambda xp, g, axis: xp.stack(g, axis=axis),
         push=lambda xp, primals, tangents, y, *, axis: _slices(tangents[0], axis),
+        local=[("stack(g)", r"\operatorname{stack}(\delta)")],
         outputs=[f"slice{i}" for i in range(count)],
     )
 
@@ -242,7 +244,7 @@ def repeat(x: Any, repeats: Any, /, axis: int | None = None) -> Any:
 # Padding ----------------------------------------------------------------------------------------------------
 
 
-def _padded(xp: Any, x: Any, widths: Any, constants: Any) -> Any:
+def padded(xp: Any, x: Any, widths: Any, constants: Any) -> Any:
     """`x` with constant slabs around it, axis by axis: the corners belong to the later axis, as in NumPy."""
     for axis, (before, after) in enumerate(widths):
         slabs = [
@@ -256,11 +258,12 @@ def _padded(xp: Any, x: Any, widths: Any, constants: Any) -> Any:
 
 _pad = general(
     "pad",
-    lambda xp, x, *, widths, constants: _padded(xp, x, widths, constants),
+    lambda xp, x, *, widths, constants: padded(xp, x, widths, constants),
     lambda g, x_shape, widths: g[tuple(slice(w, w + n) for (w, _), n in zip(widths, x_shape, strict=True))],
-    push=lambda xp, primals, tangents, y, *, widths, constants: _padded(
+    push=lambda xp, primals, tangents, y, *, widths, constants: padded(
         xp, tangents[0], widths, [(0, 0)] * len(widths)
     ),
+    local=[("g without the padding", r"\delta \text{ without the padding}")],
 )  # fmt: skip
 
 _PAD_MODES = ("edge", "reflect", "symmetric", "wrap")

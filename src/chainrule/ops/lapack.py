@@ -155,7 +155,7 @@ def _cofactor_along(xp: Any, x: Any, t: Any) -> Any:
 cofactor = general(
     "cofactor", _cofactor_value, lambda xp, g, x: _cofactor_along(xp, x, g),
     push=lambda xp, primals, tangents, y: _cofactor_along(xp, primals[0], tangents[0]),
-    text="cof($x)", latex=r"\operatorname{cof}($x)",
+    text="cof($x)", latex=r"\operatorname{cof}($x)", local=[("D cof($x)[g]", r"D \operatorname{cof}($x)[\delta]")],
 )  # fmt: skip
 det = general(
     "det", lambda xp, x: xp.linalg.det(x), lambda xp, g, x: _as_matrices(xp, g) * cofactor.on(xp, x),
@@ -256,7 +256,7 @@ def _without_derivative(name: str, value: Callable, outputs: Sequence[str], mess
 
     return general(
         name, _errors_say(name)(value), lambda g: refuse(), push=lambda xp, primals, tangents, y: refuse(),
-        outputs=outputs,
+        outputs=outputs, local=[("not defined", r"\text{not defined}")],
     )  # fmt: skip
 
 

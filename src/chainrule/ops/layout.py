@@ -16,36 +16,47 @@ from chainrule.core.primitive import as_operand, linear
 from chainrule.ops.axes import normalize_axes, normalize_axis
 
 _reshape = linear(
-    "reshape", lambda xp, x, *, shape: xp.reshape(x, shape), lambda xp, g, x_shape: xp.reshape(g, x_shape)
-)
+    "reshape", lambda xp, x, *, shape: xp.reshape(x, shape), lambda xp, g, x_shape: xp.reshape(g, x_shape),
+    local=[("g in the shape of $x", r"\delta \text{ in the shape of } $x")],
+)  # fmt: skip
 _permute_dims = linear(
     "permute_dims",
     lambda xp, x, *, axes: xp.permute_dims(x, axes),
     lambda xp, g, axes: xp.permute_dims(g, tuple(axes.index(i) for i in range(len(axes)))),
-    text="transpose($x)", latex=r"{$x}^\top",
+    text="transpose($x)", latex=r"{$x}^\top", local=[("gᵀ", r"\delta^\top")],
 )  # fmt: skip
 _broadcast_to = linear(
     "broadcast_to",
     lambda xp, x, *, shape: xp.broadcast_to(x, shape),
     lambda g: g,  # the walk sums to shape
-)
-_astype = linear("astype", lambda xp, x, *, dtype: xp.astype(x, dtype), lambda g: g)  # the walk casts back
-_flip = linear("flip", lambda xp, x, *, axis: xp.flip(x, axis=axis), lambda xp, g, axis: xp.flip(g, axis=axis))
+    local=[("Σ g", r"\textstyle\sum \delta")],
+)  # fmt: skip
+_astype = linear(
+    "astype", lambda xp, x, *, dtype: xp.astype(x, dtype), lambda g: g,  # the walk casts back
+    local=[("1", "1")],
+)  # fmt: skip
+_flip = linear(
+    "flip", lambda xp, x, *, axis: xp.flip(x, axis=axis), lambda xp, g, axis: xp.flip(g, axis=axis),
+    local=[("flip(g)", r"\operatorname{flip}(\delta)")],
+)  # fmt: skip
 _roll = linear(
     "roll",
     lambda xp, x, *, shift, axis: xp.roll(x, shift, axis=axis),
     lambda xp, g, shift, axis: xp.roll(g, tuple(-s for s in shift), axis=axis),
-)
+    local=[("roll⁻¹(g)", r"\operatorname{roll}^{-1}(\delta)")],
+)  # fmt: skip
 _tril = linear(
     "tril",
     lambda xp, x, *, diagonal: xp.tril(x, k=diagonal),
     lambda xp, g, diagonal: xp.tril(g, k=diagonal),
-)
+    local=[("tril(g)", r"\operatorname{tril}(\delta)")],
+)  # fmt: skip
 _triu = linear(
     "triu",
     lambda xp, x, *, diagonal: xp.triu(x, k=diagonal),
     lambda xp, g, diagonal: xp.triu(g, k=diagonal),
-)
+    local=[("triu(g)", r"\operatorname{triu}(\delta)")],
+)  # fmt: skip
 
 # Shape ------------------------------------------------------------------------------------------------------
 

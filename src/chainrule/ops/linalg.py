@@ -69,7 +69,7 @@ def _diagonal_rule(xp: Any, g: Any, x_shape: tuple[int, ...], offset: int) -> An
 
 _diagonal = linear(
     "diagonal", lambda xp, x, *, offset: xp.linalg.diagonal(x, offset=offset), _diagonal_rule,
-    text="diag($x)", latex=r"\operatorname{diag}($x)",
+    text="diag($x)", latex=r"\operatorname{diag}($x)", local=[("diag(g)", r"\operatorname{diag}(\delta)")],
 )  # fmt: skip
 
 # Systems, determinants, factorisations ----------------------------------------------------------------------

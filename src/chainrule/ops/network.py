@@ -7,14 +7,18 @@ are in `chainrule.nn`, matrix products in `products`.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from chainrule.core.namespace import fast_numpy
+from chainrule.core.namespace import fast_numpy, namespace_of
 from chainrule.core.primitive import as_operand, composed, elementwise, linear
 from chainrule.core.tensor import _raw
 from chainrule.ops.axes import normalize_axes, normalize_axis, reduced_size
+from chainrule.ops.blocks import in_blocks
+from chainrule.ops.layout import reshape
+from chainrule.ops.normal_cdf import normal_cdf_float32
 from chainrule.ops.special import erf, sigmoid
 
 # Activations -------------------------------------------------------------------------------------------------------
@@ -46,14 +50,27 @@ _ROOT_2_OVER_PI = math.sqrt(2 / math.pi)
 
 
 def _normal_cdf(xp: Any, x: Any) -> Any:
+    if type(x) is np.ndarray and x.dtype == np.float32 and x.ndim:
+        return normal_cdf_float32(x)
     return 0.5 * (1 + erf.on(xp, x * _INVERSE_ROOT_2))
+
+
+def _gelu_value(xp: Any, x: Any) -> Any:
+    return x * _normal_cdf(xp, x)
+
+
+def _gelu_derivative(xp: Any, x: Any) -> Any:
+    return _normal_cdf(xp, x) + x * (_INVERSE_ROOT_2PI * xp.exp(-0.5 * x * x))
+
+
+def _blockwise(formula: Any) -> Any:
+    """An elementwise formula of many operations, on NumPy arrays a block at a time."""
+    return lambda xp, x: in_blocks(partial(formula, xp), x) if type(x) is np.ndarray else formula(xp, x)
 
 
 # x·Φ(x), Hendrycks and Gimpel 2016, "Gaussian Error Linear Units", section 2
 _gelu_exact = elementwise(
-    "gelu",
-    lambda xp, x: x * _normal_cdf(xp, x),
-    lambda xp, x: _normal_cdf(xp, x) + x * (_INVERSE_ROOT_2PI * xp.exp(-0.5 * x * x)),
+    "gelu", _blockwise(_gelu_value), _blockwise(_gelu_derivative),
     text="$x·Φ($x)", latex=r"$x \Phi($x)", local=[("Φ($x) + $x·φ($x)", r"\Phi($x) + $x \varphi($x)")],
 )  # fmt: skip
 
@@ -70,6 +87,9 @@ def _gelu_tanh_derivative(xp: Any, x: Any) -> Any:
 _gelu_tanh = elementwise(
     "gelu_tanh", lambda xp, x: 0.5 * x * (1 + _gelu_inner(xp, x)), _gelu_tanh_derivative,
     text="gelu_tanh($x)", latex=r"\operatorname{GELU}_{\tanh}($x)",
+    local=[("(1 + t + $x·(1 − t²)·√(2/π)·(1 + 0.134145·$x²))/2 with t = tanh(√(2/π)·($x + 0.044715·$x³))",
+            r"\tfrac12 \left(1 + t + $x (1 - t^2) \sqrt{\tfrac{2}{\pi}} (1 + 0.134145 $x^2)\right)"
+            r"\text{ with } t = \tanh\left(\sqrt{\tfrac{2}{\pi}} ($x + 0.044715 $x^3)\right)")],
 )  # fmt: skip
 
 # x·σ(x), Elfwing et al. 2017, "Sigmoid-Weighted Linear Units"
@@ -125,7 +145,7 @@ _softmax = composed(
     _softmax_value,
     lambda xp, g, y, axis: y * (g - xp.sum(g * y, axis=axis, keepdims=True)),
     text="softmax($x)", latex=r"\operatorname{softmax}($x)",
-    local=[("$y ⊙ (g − g·$y)", r"$y \odot (\delta - \delta \cdot $y)")],
+    local=[("$y ⊙ (g − Σ(g ⊙ $y))", r"$y \odot \left(\delta - \textstyle\sum \delta \odot $y\right)")],
 )  # fmt: skip
 
 
@@ -139,7 +159,7 @@ _log_softmax = composed(
     _log_softmax_value,
     lambda xp, g, y, axis: g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True),
     text="log_softmax($x)", latex=r"\ln \operatorname{softmax}($x)",
-    local=[("g − softmax($x)·Σg", r"\delta - \operatorname{softmax}($x) \textstyle\sum \delta")],
+    local=[("g − exp($y) ⊙ Σ(g)", r"\delta - e^{$y} \odot \textstyle\sum \delta")],
 )  # fmt: skip
 
 
@@ -228,11 +248,16 @@ def _cross_entropy_rule(xp: Any, g: Any, p: Any, targets: Any, reduction: str) -
     return total if g_p is None else total + p * (g_p - xp.sum(g_p * p, axis=-1, keepdims=True))
 
 
+def _p_minus_y(shape: tuple[int, ...], reduction: str) -> tuple[str, str]:
+    averaged = reduction == "mean" and math.prod(shape[:-1]) > 1
+    return ("(p − y)/n", r"\frac{p - y}{n}") if averaged else ("p − y", "p - y")
+
+
 # The gradient p − y: Bridle 1990; Goodfellow, Bengio, Courville 2016, "Deep Learning", section 6.2.2.3
 cross_entropy_step = composed(
     "cross_entropy", _cross_entropy_value, _cross_entropy_rule, None, residuals=["p"],
     text="cross_entropy($z, $targets)", latex=r"-\ln \operatorname{softmax}($z)_{$targets}",
-    local=[("p − y", "p - y")],
+    local=[_p_minus_y],
 )  # fmt: skip
 
 
@@ -269,6 +294,10 @@ def check_targets(name: str, logits: Any, targets: Any) -> None:
             f"got {tuple(targets.shape)}"
         )
     classes = logits.shape[-1]
+    xp = namespace_of(targets)
+    if hasattr(xp, "verify") and "int" in str(targets.dtype):  # looked at in every run of a compiled program
+        xp.verify((targets >= 0) & (targets < classes), f"{name}: a target is none of the {classes} classes")
+        return
     if type(targets) is np.ndarray and targets.dtype == np.int64:
         if not targets.size or targets.view(np.uint64).max() < classes:  # a negative number is a huge unsigned one
             return
@@ -304,7 +333,7 @@ def _normalize_value(xp: Any, x: Any, weight: Any, bias: Any, *, axis: tuple[int
     mean = xp.sum(x, axis=axis, keepdims=True) / n
     centred = x - mean
     var = xp.sum(centred * centred, axis=axis, keepdims=True) / n
-    return centred / xp.sqrt(var + eps) * weight + bias, mean, var
+    return centred * (1 / xp.sqrt(var + eps)) * weight + bias, mean, var
 
 
 def _normalize_x(xp: Any, g: Any, x: Any, weight: Any, mean: Any, var: Any, axis: tuple, eps: float) -> Any:
@@ -326,7 +355,7 @@ def _normalize_x(xp: Any, g: Any, x: Any, weight: Any, mean: Any, var: Any, axis
 
 def _normalize_weight(xp: Any, g: Any, x: Any, mean: Any, var: Any, eps: float) -> Any:
     g = g[0] if type(g) is list else g
-    return xp.zeros_like(mean) if g is None else g * ((x - mean) / xp.sqrt(var + eps))
+    return xp.zeros_like(mean) if g is None else g * ((x - mean) * (1 / xp.sqrt(var + eps)))
 
 
 def _normalize_bias(xp: Any, g: Any, mean: Any) -> Any:
@@ -335,9 +364,12 @@ def _normalize_bias(xp: Any, g: Any, mean: Any) -> Any:
 
 
 _THREE_TERMS = (
+    "(ĝ − mean(ĝ) − x̂ ⊙ mean(ĝ ⊙ x̂))/√(var + $eps) with ĝ = g ⊙ $weight, x̂ = ($x − mean)/√(var + $eps)",
     r"\frac{1}{\sqrt{v + \varepsilon}}"
-    r"\left(\hat g - \overline{\hat g} - \hat x\,\overline{\hat g \odot \hat x}\right)"
+    r"\left(\hat g - \overline{\hat g} - \hat x \odot \overline{\hat g \odot \hat x}\right)"
+    r"\text{ with } \hat g = \delta \odot $weight,\ \hat x = \frac{$x - \mu}{\sqrt{v + \varepsilon}}",
 )
+_NORMAL = "($x − mean)/√(var + $eps)", r"\frac{$x - \mu}{\sqrt{v + \varepsilon}}"
 
 
 def _normalization(name: str) -> Any:
@@ -346,15 +378,16 @@ def _normalization(name: str) -> Any:
         text=f"{name}($x)·$weight + $bias",
         latex=r"\frac{$x - \mu}{\sqrt{v + \varepsilon}} \odot $weight + $bias",
         local=[
-            ("(ĝ − mean(ĝ) − x̂·mean(ĝ⊙x̂))/√(v + ε)", _THREE_TERMS),
-            ("Σ g⊙x̂", r"\textstyle\sum g \odot \hat x"),
-            ("Σ g", r"\textstyle\sum g"),
+            _THREE_TERMS,
+            (f"Σ(g ⊙ {_NORMAL[0]})", rf"\textstyle\sum \delta \odot {_NORMAL[1]}"),
+            ("Σ g", r"\textstyle\sum \delta"),
         ],
     )  # fmt: skip
 
 
 batch_norm_step = _normalization("batch_norm")
 layer_norm_step = _normalization("layer_norm")
+group_norm_step = _normalization("group_norm")
 
 
 def batch_norm(x: Any, weight: Any, bias: Any, /, eps: float = 1e-5) -> tuple[Any, Any, Any]:
@@ -385,6 +418,72 @@ def layer_norm(x: Any, weight: Any, bias: Any, /, eps: float = 1e-5) -> Any:
     return layer_norm_step(x, weight, bias, axis=axis, eps=eps)[0]
 
 
+def group_norm(x: Any, weight: Any, bias: Any, /, num_groups: int, eps: float = 1e-5) -> Any:
+    """Each of `num_groups` groups of channels (axis 1) of a sample normalised by its own statistics.
+
+    Args:
+        x: shape (batch, channels, ...).
+        weight, bias: shape (channels,).
+
+    Source: Wu and He 2018, "Group Normalization", equations 1, 2 and 7.
+    """
+    x = as_operand("group_norm", x)
+    batch, channels, *further = x.shape
+    size = channels // num_groups
+    split = reshape(x, (batch, num_groups, size, *further))
+    weight, bias = (
+        reshape(as_operand("group_norm", p), (num_groups, size, *(1,) * len(further))) for p in (weight, bias)
+    )
+    y = group_norm_step(split, weight, bias, axis=tuple(range(2, len(split.shape))), eps=eps)[0]
+    return reshape(y, tuple(x.shape))
+
+
+# With x̂ = x/√(q + ε), q the mean of x² over the axes (n elements), and y = x̂·w:
+#     dx = (1/√(q + ε))·(ĝ − x̂·mean(ĝ⊙x̂)),  ĝ = g·w
+# Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", equation 4.
+
+
+def _rms_norm_value(xp: Any, x: Any, weight: Any, *, axis: tuple[int, ...], eps: float) -> Any:
+    mean_square = xp.sum(x * x, axis=axis, keepdims=True) / reduced_size(x.shape, axis)
+    return x / xp.sqrt(mean_square + eps) * weight, mean_square
+
+
+def _rms_norm_x(xp: Any, g: Any, x: Any, weight: Any, mean_square: Any, axis: tuple, eps: float) -> Any:
+    g, g_square = g if type(g) is list else (g, None)
+    n = reduced_size(x.shape, axis)
+    dx = 0
+    if g is not None:
+        scale = 1 / xp.sqrt(mean_square + eps)
+        normal = x * scale
+        g = g * weight
+        dx = scale * (g - normal * (xp.sum(g * normal, axis=axis, keepdims=True) / n))
+    return dx if g_square is None else dx + g_square * (2 / n) * x
+
+
+def _rms_norm_weight(xp: Any, g: Any, x: Any, mean_square: Any, eps: float) -> Any:
+    g = g[0] if type(g) is list else g
+    return xp.zeros_like(mean_square) if g is None else g * (x / xp.sqrt(mean_square + eps))
+
+
+_rms_norm = composed(
+    "rms_norm", _rms_norm_value, _rms_norm_x, _rms_norm_weight, residuals=["mean_square"],
+    text="rms_norm($x)·$weight", latex=r"\frac{$x}{\sqrt{q + \varepsilon}} \odot $weight",
+    local=[
+        ("(ĝ − x̂ ⊙ mean(ĝ ⊙ x̂))/√(mean_square + $eps) with ĝ = g ⊙ $weight, x̂ = $x/√(mean_square + $eps)",
+         r"\frac{1}{\sqrt{q + \varepsilon}}\left(\hat g - \hat x \odot \overline{\hat g \odot \hat x}\right)"
+         r"\text{ with } \hat g = \delta \odot $weight,\ \hat x = \frac{$x}{\sqrt{q + \varepsilon}}"),
+        ("Σ(g ⊙ $x/√(mean_square + $eps))", r"\textstyle\sum \delta \odot \frac{$x}{\sqrt{q + \varepsilon}}"),
+    ],
+)  # fmt: skip
+
+
+def rms_norm(x: Any, weight: Any, /, eps: float) -> Any:
+    """`x` scaled to a mean square of 1 over its last axes, those of `weight`, then by `weight`."""
+    x = as_operand("rms_norm", x)
+    axis = tuple(range(len(x.shape) - len(weight.shape), len(x.shape)))
+    return _rms_norm(x, weight, axis=axis, eps=eps)[0]
+
+
 # Dropout -----------------------------------------------------------------------------------------------------------
 
 # Srivastava et al. 2014, "Dropout"; inverted, so that evaluation needs no scaling. `mask` is drawn by the caller.
@@ -393,7 +492,7 @@ dropout_step = linear(
     lambda xp, x, mask, *, scale: x * xp.astype(mask, x.dtype) * scale,
     lambda xp, g, mask, scale: g * xp.astype(mask, g.dtype) * scale,
     None,
-    text="dropout($x)", latex=r"\operatorname{dropout}($x)", local=[("mask/(1 − p)", r"\frac{m}{1 - p}")],
+    text="dropout($x)", latex=r"\operatorname{dropout}($x)", local=[("$mask·$scale", r"$scale \, $mask")],
 )  # fmt: skip
 
 __all__ = [
@@ -403,11 +502,13 @@ __all__ = [
     "dropout_step",
     "elu",
     "gelu",
+    "group_norm",
     "layer_norm",
     "leaky_relu",
     "log_softmax",
     "logsumexp",
     "relu",
+    "rms_norm",
     "sigmoid",
     "silu",
     "softmax",

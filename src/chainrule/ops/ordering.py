@@ -46,7 +46,7 @@ def _sort_push(xp: Any, primals: Any, tangents: Any, y: Any, *, axis: int, desce
 
 _sort = general(
     "sort", _sort_value, _sort_rule, push=_sort_push,
-    text="sort($x)", latex=r"\operatorname{sort}($x)", local=[("permutation", r"P^\top")],
+    text="sort($x)", latex=r"\operatorname{sort}($x)", local=[("unsort(g)", r"P^\top \delta")],
 )  # fmt: skip
 _argsort = constant("argsort", lambda xp, x, *, axis, descending: _order(xp, x, axis, descending))
 

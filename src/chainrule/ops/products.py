@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.core.namespace import fast_numpy
 from chainrule.core.primitive import as_operand, composed, linear
 from chainrule.ops import reductions
 from chainrule.ops.axes import normalize_axes
@@ -34,8 +35,8 @@ def _matmul_b(xp: Any, g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
 
 _matmul = linear(
     "matmul", lambda xp, a, b: xp.matmul(a, b), _matmul_a, _matmul_b, joint=False,
-    text="$a·$b", latex="$a $b",
-    local=[("g·$bᵀ", r"\delta {$b}^\top"), ("$aᵀ·g", r"{$a}^\top \delta")],
+    text="$a·$b", latex=r"$a \, $b",
+    local=[("g·$bᵀ", r"\delta \, {$b}^\top"), ("$aᵀ·g", r"{$a}^\top \, \delta")],
 )  # fmt: skip
 
 
@@ -63,14 +64,19 @@ def _rows(xp: Any, x: Any) -> Any:
 def _linear_value(xp: Any, x: Any, weight: Any, bias: Any) -> Any:
     _check_fit(x, weight)
     if len(x.shape) == 2:  # (W·xᵀ)ᵀ: OpenBLAS takes up to half as long for it as for x·Wᵀ
-        return xp.matmul(weight, x.mT).mT + bias
-    return xp.matmul(x, weight.mT) + bias
+        y = xp.matmul(weight, x.mT).mT
+    else:  # one product instead of one for each matrix of x
+        y = xp.reshape(xp.matmul(_rows(xp, x), weight.mT), (*x.shape[:-1], weight.shape[0]))
+    if xp is fast_numpy and y.dtype == bias.dtype and bias.ndim == 1:
+        y += bias
+        return y
+    return y + bias
 
 
 def _linear_x(xp: Any, g: Any, weight: Any) -> Any:
     if len(g.shape) == 2:  # as the value: features stay the outer axis in memory all the way back
         return xp.matmul(weight.mT, g.mT).mT
-    return xp.matmul(g, weight)
+    return xp.reshape(xp.matmul(_rows(xp, g), weight), (*g.shape[:-1], weight.shape[1]))
 
 
 def _check_fit(x: Any, weight: Any) -> None:
@@ -87,8 +93,8 @@ linear_step = composed(
     _linear_x,
     lambda xp, g, x: xp.matmul(_rows(xp, g).mT, _rows(xp, x)),
     lambda xp, g: xp.sum(g, axis=tuple(range(len(g.shape) - 1))),
-    text="$x·$weightᵀ + $bias", latex=r"$x {$weight}^\top + $bias",
-    local=[("g·$weight", r"\delta $weight"), ("gᵀ·$x", r"\delta^\top $x"), ("g", r"\delta")],
+    text="$x·$weightᵀ + $bias", latex=r"$x \, {$weight}^\top + $bias",
+    local=[("g·$weight", r"\delta \, $weight"), ("gᵀ·$x", r"\delta^\top \, $x"), ("Σ g", r"\textstyle\sum \delta")],
 )  # fmt: skip
 
 
@@ -192,7 +198,9 @@ _einsum2 = linear(
     lambda xp, g, b, left, right, out: _contract(xp, g, b, out, right, left),
     lambda xp, g, a, left, right, out: _contract(xp, g, a, out, left, right),
     joint=False,
-    text="einsum($a, $b)", latex=r"\operatorname{einsum}($a, $b)",
+    text="einsum($left, $right → $out; $a, $b)", latex=r"\sum_{$left,$right \to $out} $a $b",
+    local=[("einsum($out, $right → $left; g, $b)", r"\sum_{$out,$right \to $left} \delta $b"),
+           ("einsum($out, $left → $right; g, $a)", r"\sum_{$out,$left \to $right} \delta $a")],
 )  # fmt: skip
 
 

@@ -146,7 +146,12 @@ def _winner(xp: Any, x: Any, y: Any, axis: tuple[int, ...], keepdims: bool) -> A
     if not keepdims:
         y = _keep(xp, y, x.shape, axis)
     hit = xp.astype((x == y) | ((x != x) & (y != y)), y.dtype)  # a NaN wins, as in the value
-    return _on_rows(xp, lambda rows: rows * xp.astype(xp.cumulative_sum(rows, axis=1) == 1, y.dtype), hit, axis)
+
+    def first(rows: Any) -> Any:
+        best = xp.argmax(rows, axis=1, keepdims=True)
+        return xp.astype(xp.arange(rows.shape[1], dtype=best.dtype) == best, y.dtype)  # the dtype names the library
+
+    return _on_rows(xp, first, hit, axis)
 
 
 def _extreme_rule(xp: Any, g: Any, x: Any, y: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -181,6 +186,7 @@ _cumulative_sum = linear(
     lambda xp, x, *, axis: xp.cumulative_sum(x, axis=axis),
     _sums_from_here_on,
     text="cumsum($x)", latex=r"\operatorname{cumsum}($x)",
+    local=[("flip(cumsum(flip(g)))", r"\operatorname{flip}(\operatorname{cumsum}(\operatorname{flip}(\delta)))")],
 )  # fmt: skip
 
 
@@ -219,6 +225,8 @@ _cumulative_prod = general(
     _cumulative_prod_rule,
     push=_cumulative_prod_push,
     text="cumprod($x)", latex=r"\operatorname{cumprod}($x)",
+    local=[("flip(cumsum(flip(g ⊙ $y)))/$x",
+            r"\operatorname{flip}(\operatorname{cumsum}(\operatorname{flip}(\delta \odot $y))) / $x")],
 )  # fmt: skip
 
 _any = constant("any", lambda xp, x, *, axis, keepdims: xp.any(x, axis=axis, keepdims=keepdims))

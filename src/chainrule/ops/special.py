@@ -32,6 +32,8 @@ def _evaluate(name: str, xp: Any, *inputs: Any) -> Any:
     function = getattr(scipy.special, name)
     if xp is fast_numpy:
         return function(*inputs)
+    if hasattr(xp, "verify"):
+        return xp.special(name, *inputs)
     array = next(x for x in inputs if type(x) not in PYTHON_SCALARS)
     library = sys.modules[type(array).__module__.partition(".")[0]]
     own = getattr(getattr(library, "special", None), name, None)
@@ -262,7 +264,7 @@ sinc = elementwise(
     "sinc", lambda xp, x: _evaluate("sinc", xp, x),
     lambda xp, x: -math.pi * _spherical_jn.on(xp, x * math.pi, n=1),
     text="sinc $x", latex=r"\operatorname{sinc} $x",
-    local=[("(cos π$x − $y)/$x", r"\frac{\cos \pi $x - $y}{$x}")],
+    local=[("(cos(π·$x) − $y)/$x", r"\frac{\cos \pi $x - $y}{$x}")],
 )  # fmt: skip
 
 #: What `Tensor.__array_ufunc__` runs for each of SciPy's ufuncs.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from chainrule.core.namespace import namespace_of
+from chainrule.core.state import tracer
 from chainrule.core.tensor import Tensor, _raw
 
 
@@ -26,8 +28,11 @@ def get_total_norm(tensors: Iterable[Any], norm_type: float = 2.0) -> float:
     """
     if not norm_type > 0:
         raise ValueError(f"get_total_norm: norm_type must be positive, got {norm_type}")
+    given = [_raw(tensor) for tensor in tensors if tensor is not None]
+    if tracer.get() is not None and given:
+        return _norm_unread(namespace_of(*given), given, norm_type)
     with np.errstate(over="ignore", under="ignore"):
-        norms = [_norm(_raw(tensor), norm_type) for tensor in tensors if tensor is not None]
+        norms = [_norm(array, norm_type) for array in given]
     if math.isinf(norm_type) or len(norms) < 2:
         return math.nan if any(map(math.isnan, norms)) else max(norms, default=0.0)
     if norm_type == 2:
@@ -51,6 +56,18 @@ def _norm(x: Any, p: float) -> float:
     if math.isinf(p) or not 0 < largest < math.inf:
         return largest
     return largest * float(xp.sum((magnitudes / largest) ** p, axis=None)) ** (1 / p)
+
+
+def _norm_unread(xp: Any, arrays: list[Any], p: float) -> Any:
+    """The same without asking for any number: a float64 array of one element."""
+    wide = [xp.astype(x, xp.float64) for x in arrays]
+    largest = reduce(xp.maximum, [xp.max(xp.abs(x), axis=None) for x in wide if x.size])
+    if math.isinf(p):
+        return largest
+    scale = xp.where((largest > 0) & xp.isfinite(largest), largest, 1.0)
+    powers = [(x / scale) * (x / scale) if p == 2 else xp.abs(x / scale) ** p for x in wide]
+    total = sum(xp.sum(power, axis=None) for power in powers)
+    return scale * (xp.sqrt(total) if p == 2 else total ** (1 / p))
 
 
 def clip_grad_norm_(
@@ -81,6 +98,8 @@ def clip_grad_norm_(
         raise ValueError(f"clip_grad_norm_: max_norm must not be negative, got {max_norm}")
     clipped = _with_gradients(parameters)
     total = get_total_norm([p.grad for p in clipped], norm_type)
+    if tracer.get() is not None and clipped:
+        return _clip_unread(clipped, total, max_norm, error_if_nonfinite)
     if error_if_nonfinite and not math.isfinite(total):
         raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {total}, so they cannot be scaled")
     factor = max_norm / (total + 1e-6)
@@ -88,6 +107,19 @@ def clip_grad_norm_(
         for parameter in clipped:
             parameter._grad = Tensor(_raw(parameter._grad) * factor)
     return np.float64(total)  # a float that also has PyTorch's item()
+
+
+def _clip_unread(clipped: list[Tensor], total: Any, max_norm: float, error_if_nonfinite: bool) -> Any:
+    """Scale by a factor that nobody looks at: 1 where the norm is within bounds."""
+    xp = namespace_of(total)
+    if error_if_nonfinite:
+        xp.verify(xp.isfinite(total), "clip_grad_norm_: the norm of the gradients is not finite")
+    factor = max_norm / (total + 1e-6)
+    factor = xp.where(factor >= 1, 1.0, factor)
+    for parameter in clipped:
+        grad = _raw(parameter._grad)
+        parameter._grad = Tensor(grad * xp.astype(factor, grad.dtype))
+    return Tensor(total)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

@@ -7,16 +7,35 @@ trace the same rules. Values are never changed in place, because a recorded grap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
+
 from chainrule.core.namespace import copy_like, namespace_of, namespaces
+from chainrule.core.state import option_changed, structure_changed, tracer
 from chainrule.core.subnormal import flushed
 from chainrule.core.tensor import Tensor, _raw
 from chainrule.ops.creation import zeros_like
 
-#: What a group of parameters is described by: "params" and the options of the optimiser.
-Group = dict[str, Any]
+
+class Group(dict[str, Any]):
+    """What a group of parameters is described by: "params" and the options of the optimiser.
+
+    A compiled step asks for the options' numbers anew, but which of them are in use is part of its program: it is
+    told when one is switched on or off.
+    """
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self or bool(self[name]) != bool(value):
+            structure_changed()
+        option_changed()
+        super().__setitem__(name, value)
+
+    def update(self, *others: Any, **named: Any) -> None:
+        for name, value in dict(*others, **named).items():
+            self[name] = value
 
 
 class Optimizer:
@@ -55,6 +74,7 @@ class Optimizer:
         self.state: dict[Tensor, dict[str, Any]] = {}
         self._arrays_of: tuple = ()
         self._arrays: list[Any] = []
+        self._answers: dict[int, tuple[Any, Any]] = {}
         given = list(params)
         if not given:
             raise ValueError(
@@ -77,7 +97,8 @@ class Optimizer:
         if not isinstance(param_group, Mapping) or "params" not in param_group:
             raise TypeError(f"{self._name}: a group is a dict with 'params', got {param_group!r}")
         params = param_group["params"]
-        group = {**self.defaults, **param_group, "params": [params] if isinstance(params, Tensor) else list(params)}
+        group = Group(self.defaults)
+        group.update(param_group, params=[params] if isinstance(params, Tensor) else list(params))
         known = {id(p) for other in self.param_groups for p in other["params"]}
         for place, parameter in enumerate(group["params"]):
             self._check_parameter(parameter, place)
@@ -91,6 +112,7 @@ class Optimizer:
             raise ValueError(f"{self._name}: there are no parameters in the group")
         self.check_options(group)
         self.param_groups.append(group)
+        structure_changed()
 
     def _check_parameter(self, parameter: Any, place: int) -> None:
         if not isinstance(parameter, Tensor):
@@ -150,11 +172,42 @@ class Optimizer:
             self._move()
         return loss
 
-    def _move(self) -> None:
-        update = self.update
+    def __trace_parts__(self) -> Iterator[tuple[str, Any, Any]]:
+        """What a compiled step depends on: the arrays it keeps, and which options are in use.
+
+        The options' numbers are not among them: a compiled step asks for those anew.
+        """
+        self.prepare()
+        options = [
+            {name: bool(value) for name, value in group.items() if name != "params"} for group in self.param_groups
+        ]
+        yield "options", None, str(options)
+        for number, group in enumerate(self.param_groups):
+            yield f"group {number}", None, group
+        for number, parameter in enumerate(self._parameters()):
+            yield f"parameter {number}", None, parameter
+            kept = self.state.get(parameter, {})
+            for name in kept:
+                if name != "step":
+                    yield f"state of parameter {number}: {name}", kept, name
+
+    def prepare(self) -> None:
+        """Make the state of every parameter that is trained, as the first step would."""
         for group in self.param_groups:
             names = self.state_names(group)
-            step, known_step, dtype, state, scalars = 1, 0, None, {}, None
+            for parameter in group["params"] if names else ():
+                if parameter.requires_grad and parameter not in self.state:
+                    value = _raw(parameter)
+                    self.state[parameter] = self._new_state(namespace_of(value), value, names)
+
+    def _move(self) -> None:
+        update = self.update
+        recording = tracer.get()
+        counted = []
+        for group in self.param_groups:
+            names = self.state_names(group)
+            step, known_step, dtype, scalars = 1, 0, None, None
+            state: dict[str, Any] = {}
             for parameter in group["params"]:
                 gradient = parameter._grad
                 if gradient is None:
@@ -164,15 +217,36 @@ class Optimizer:
                 if g.dtype is not value.dtype:
                     g = _in_dtype(xp, g, value)
                 if names:
-                    state = self.state.get(parameter) or self._new_state(xp, value, names)
+                    state = self.state.get(parameter) or self._begun(parameter, xp, value, names)
                     step = state["step"] + 1
                 if step != known_step or dtype is not value.dtype:
                     known_step, dtype = step, value.dtype
-                    scalars = self._as_arrays(xp, self.scalars(group, step), dtype)
+                    if recording is None:
+                        scalars = self._as_arrays(xp, self.scalars(group, step), dtype)
+                    else:
+                        scalars = recording.ask(partial(self._scalars_now, group, state, dtype), is_fixed=not names)
                 parameter._value, kept = update(xp, value, g, state, scalars, group)
                 if names:
-                    kept["step"] = step
-                    self.state[parameter] = kept
+                    state.update(kept)
+                    if recording is None:
+                        state["step"] = step
+                    else:
+                        counted.append(state)
+        if recording is not None and counted:
+            recording.after(partial(_count, counted))
+
+    def _begun(self, parameter: Tensor, xp: Any, value: Any, names: Iterable[str]) -> dict[str, Any]:
+        state = self.state[parameter] = self._new_state(xp, value, names)
+        return state
+
+    def _scalars_now(self, group: Group, state: Mapping[str, Any], dtype: Any) -> Any:
+        """The numbers of the formula for the step that comes next; the same array as long as they stay the same."""
+        numbers = self.scalars(group, state.get("step", 0) + 1)
+        known, row = self._answers.get(id(group), (None, None))
+        if known != (numbers, dtype):
+            row = np.array(numbers, dtype)
+            self._answers[id(group)] = (numbers, dtype), row
+        return row
 
     def _as_arrays(self, xp: Any, numbers: tuple[float, ...], dtype: Any) -> list[Any]:
         """0-d arrays, which NumPy multiplies by faster than by Python floats; those of the last call are kept."""
@@ -191,7 +265,7 @@ class Optimizer:
         for group in self.param_groups:
             for parameter in group["params"]:
                 if set_to_none or parameter._grad is None:
-                    parameter._grad = None
+                    parameter.grad = None
                 else:
                     parameter._grad = zeros_like(parameter._grad)
 
@@ -205,7 +279,7 @@ class Optimizer:
         """
         numbers = {id(p): n for n, p in enumerate(self._parameters())}
         return {
-            "state": {numbers[id(p)]: dict(state) for p, state in self.state.items()},
+            "state": {numbers[id(p)]: dict(state) for p, state in self.state.items() if state["step"]},
             "param_groups": [
                 {**group, "params": [numbers[id(p)] for p in group["params"]]} for group in self.param_groups
             ],
@@ -244,13 +318,15 @@ class Optimizer:
             parameter = numbers[str(number)]
             loaded_state[parameter] = self._loaded_state(number, parameter, group_of[id(parameter)], kept)
         self.param_groups[:] = loaded_groups
+        structure_changed()
         self.state = {p: kept for p, kept in loaded_state.items() if kept}
 
     def _loaded_group(self, own: Group, group: Mapping[str, Any]) -> Group:
         missing = [name for name in self.defaults if name not in group]
         if missing:
             raise ValueError(f"{self._name}: the state lacks the options {missing}; is it of another optimiser?")
-        loaded = {**group, "params": own["params"]}
+        loaded = Group(group)
+        loaded.update(params=own["params"])
         self.check_options(loaded)
         return loaded
 
@@ -279,6 +355,11 @@ class Optimizer:
             for place, group in enumerate(self.param_groups)
         )
         return f"{self._name}(\n{groups}\n)"
+
+
+def _count(states: list[dict[str, Any]]) -> None:
+    for state in states:
+        state["step"] += 1
 
 
 def _in_dtype(xp: Any, gradient: Any, value: Any) -> Any:

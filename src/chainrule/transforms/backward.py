@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import state
-from chainrule.core.anomaly import all_finite
+from chainrule.core.anomaly import all_finite, source_line
 from chainrule.core.errors import AnomalyError, GradientError
 from chainrule.core.namespace import PYTHON_SCALARS, namespaces, tensor_namespace
 from chainrule.core.node import Leaf, Node, Tangent, new_node
@@ -216,6 +216,12 @@ def _check_finite(node: Node, parent: Node, contribution: Any) -> None:
         )
 
 
+def _note_origin(node: Node, inputs: Any, values: list) -> None:
+    node.origin = source_line()
+    made = values[len(inputs) :]
+    node.primitive.check_finite(made if node.primitive.outputs else made[0], node.origin)  # type: ignore[union-attr]
+
+
 @contextmanager
 def detect_anomaly() -> Iterator[None]:
     """Raise where the first NaN or infinity is made, forward or backward, naming the operation and source line.
@@ -227,7 +233,8 @@ def detect_anomaly() -> Iterator[None]:
     """
     token = state.anomaly_detection.set(True)
     try:
-        yield
+        with state.watching(_note_origin):
+            yield
     finally:
         state.anomaly_detection.reset(token)
 
@@ -257,11 +264,14 @@ def backward(self: Tensor, gradient: Any = None, retain_graph: bool | None = Non
     if create_graph:
         seed = seed if isinstance(seed, Tensor) else Tensor(seed)
     retain = create_graph if retain_graph is None else retain_graph
+    recording = state.tracer.get()
     for leaf, g in pull_back([(root, seed)], retain_graph=retain, create_graph=create_graph).items():
         tensor = leaf.tensor() if isinstance(leaf, Leaf) else None
         if tensor is not None:
             grad = g if isinstance(g, Tensor) else Tensor(g)
             earlier = tensor.grad
+            if earlier is None and recording is not None:
+                recording.expect_no_gradient(tensor)
             tensor._grad = grad if earlier is None else earlier + grad
 
 
