@@ -1,0 +1,286 @@
+"""A program of kernels made executable: compiled or taken from the cache, linked, and run by one call.
+
+    executable = Executable(program, Machine.host())
+    executable.table[slot] = address_of(array)      # or: executable.arrays[slot] = id(array)
+    executable.run()
+
+How a kernel becomes code is not known here, nor how threads share its calls.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import time
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from llvmlite import ir
+
+from chainrule.compile import cache
+from chainrule.compile.gemm import emit_gemm
+from chainrule.compile.kernels import Call, Gemm, Kernel, Loop, Program
+from chainrule.compile.loop_plan import cost
+from chainrule.compile.loops import emit_loop
+from chainrule.compile.machine import Compiled, Machine, NativeModule, assembly, optimise
+from chainrule.compile.threads import (
+    FLUSH_SUBNORMALS,
+    MOST_THREADS,
+    ProgramState,
+    pool,
+)
+
+#: A call that costs less, in rough cycles, is left to one thread: it takes about a microsecond, and sharing saves less
+#: than a barrier takes.
+FEWEST_CYCLES_TO_SHARE = 4096
+
+_ALIGNMENT = 64  # of the scratch memory, in bytes: a cache line, and the widest vector
+
+_int64 = ctypes.c_int64
+_data_offset = object.__basicsize__  # NumPy's array object begins with what every object has, then its data pointer
+
+
+def _arrays_have_their_pointer_there() -> bool:
+    probes = (np.zeros(3), np.zeros((4, 4), np.float32)[1:, 2:], np.zeros(0, bool))
+    return all(_int64.from_address(id(p) + _data_offset).value == p.__array_interface__["data"][0] for p in probes)
+
+
+#: Whether `Executable.arrays` may be used: whether generated code knows where an array object has its data pointer.
+ARRAYS_BY_ID = _arrays_have_their_pointer_there()
+
+if ARRAYS_BY_ID:
+
+    def address_of(array: np.ndarray) -> int:
+        """The address of an array's first element."""
+        return _int64.from_address(id(array) + _data_offset).value
+
+else:
+
+    def address_of(array: np.ndarray) -> int:
+        """The address of an array's first element."""
+        return array.__array_interface__["data"][0]
+
+
+class Executable:
+    """A program in this process's memory, ready to run.
+
+    It has one set of slots and one scratch memory: Python threads that use the same executable must take turns.
+
+    Args:
+        program: the calls, and where their slots lie.
+        machine: the one this process runs on.
+        flush_subnormals: whether subnormal operands and results of kernels count as zero, where the processor can.
+
+    Attributes:
+        program, machine: as given.
+        threads: how many threads share the program; at most the machine's cores.
+        table: the address in each slot, to be assigned to by slot number. Those of the scratch memory are set.
+        arrays: for each slot, `id` of a NumPy array whose data pointer is to be read when the program runs, or 0: then
+            `table` counts. The array must live until then. Only where `ARRAYS_BY_ID` holds.
+        scratch: the program's own memory, as bytes.
+        entry: address of `int run(void)`, which makes all the calls.
+        cached: whether the code came from the cache.
+        seconds: how long it took to `emit` LLVM code, to `optimise` it, to `generate` and to `link` native code.
+    """
+
+    def __init__(self, program: Program, machine: Machine, *, flush_subnormals: bool = True) -> None:
+        self.program = program
+        self.machine = machine
+        self.threads = max(1, min(program.threads, machine.cores, MOST_THREADS))
+        self.seconds = {"emit": 0.0, "optimise": 0.0, "generate": 0.0, "link": 0.0}
+        self.cached = True
+        kernels, numbers = _distinct(program.calls)
+        self._kernels = list(kernels.values())
+        self._compiled: Compiled | None = None
+
+        object_code = cache.object_code("\n".join(kernels), machine, self._compile)
+        names = [_name(number) for number in range(len(self._kernels))]
+        self._pool = pool()
+        self._code = NativeModule(object_code, [*names, "program", "run"], machine, {"chainrule_run": self._pool.run})
+        self.seconds["link"] = self._code.link_seconds
+        self._lay_out(flush_subnormals, numbers, [self._code.address(name) for name in names])
+        self.entry = self._code.address("run")
+        self._run = ctypes.CFUNCTYPE(ctypes.c_int)(self.entry)
+        weakref.finalize(self, self._pool.forget, self._code.address("program")).atexit = False
+        if self.threads > 1:
+            self._pool.start(self.threads)
+
+    def run(self) -> None:
+        """Make all the calls."""
+        if self._run():
+            self._pool.start(self.threads)  # this process was forked from the one that had the workers
+
+    def set(self, slot: int, address: int) -> None:
+        """Let a slot point to an address, such as `address_of(array)`."""
+        self.table[slot] = address
+
+    def measure(self, positions: Sequence[int], addresses: Mapping[int, int], repeats: int) -> float:
+        """How long some of the program's calls take, made on other memory than the program's.
+
+        Args:
+            positions: which calls, by their place in the program.
+            addresses: of the slots they use.
+            repeats: how often all of them are made, one time after the other.
+
+        Returns:
+            Seconds for one repetition.
+        """
+        made = [*positions] * repeats
+        rows, places = _rows([self.program.calls[i] for i in made], [self._code_of_call[i] for i in made])
+        shared = [self._is_shared[i] for i in made]
+        stages = _stages(address_of(rows) + 8 * places, shared, self.threads)
+        table = (_int64 * self.program.slots)()
+        for slot, address in addresses.items():
+            table[slot] = address
+        state = ProgramState.from_buffer_copy(ProgramState.from_address(self._code.address("program")))
+        state.stages, state.stages_end = address_of(stages), address_of(stages) + stages.nbytes
+        state.slots = ctypes.addressof(table)
+        state.array_slots = state.array_slots_end = 0
+        state.threads = self.threads if any(shared) else 1
+        run = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self._pool.run)
+        start = time.perf_counter()
+        run(ctypes.addressof(state))
+        seconds = time.perf_counter() - start
+        self._pool.forget(ctypes.addressof(state))
+        return seconds / repeats
+
+    @property
+    def llvm(self) -> str:
+        """The kernels as LLVM code after optimisation."""
+        return self._as_compiled().llvm
+
+    @property
+    def assembly(self) -> str:
+        """The kernels as assembly."""
+        return assembly(self.llvm, self.machine)
+
+    def _as_compiled(self) -> Compiled:
+        if self._compiled is None:  # the code came from the cache
+            self._compiled = optimise(_emit(self._kernels, self.machine), self.machine)
+        return self._compiled
+
+    def _compile(self) -> Compiled:
+        start = time.perf_counter()
+        module = str(_emit(self._kernels, self.machine))
+        self.cached = False
+        self.seconds["emit"] = time.perf_counter() - start
+        self._compiled = optimise(module, self.machine)
+        self.seconds["optimise"] = self._compiled.optimise_seconds
+        self.seconds["generate"] = self._compiled.generate_seconds
+        return self._compiled
+
+    def _lay_out(self, flush_subnormals: bool, numbers: Sequence[int], kernels: Sequence[int]) -> None:
+        """Write down for the runtime what it is to do: see `%program` in runtime.ll."""
+        program = self.program
+        self.scratch = _aligned_bytes(program.scratch_bytes)
+        self.table = (_int64 * program.slots)()
+        self.arrays = (_int64 * program.slots)()
+        base = address_of(self.scratch)
+        for slot, offset in program.scratch.items():
+            self.table[slot] = base + offset
+        worth_it = [self.threads > 1 and _is_worth_sharing(kernel, self.machine) for kernel in self._kernels]
+        shared = self._is_shared = [worth_it[number] for number in numbers]
+        self._code_of_call = [kernels[number] for number in numbers]
+        self._rows, positions = _rows(program.calls, self._code_of_call)
+        self._stages = _stages(address_of(self._rows) + 8 * positions, shared, self.threads)
+        self._given = np.array([slot for slot in range(program.slots) if slot not in program.scratch], np.int64)
+
+        state = ProgramState.from_address(self._code.address("program"))
+        state.stages, state.stages_end = address_of(self._stages), address_of(self._stages) + self._stages.nbytes
+        state.slots, state.arrays = ctypes.addressof(self.table), ctypes.addressof(self.arrays)
+        state.array_slots, state.array_slots_end = address_of(self._given), address_of(self._given) + self._given.nbytes
+        state.threads = self.threads if any(shared) else 1
+        state.most_arguments = max((len(call.slots) for call in program.calls), default=0)
+        state.marks = FLUSH_SUBNORMALS if flush_subnormals else 0
+        state.data_offset = _data_offset
+
+
+def _distinct(calls: Iterable[Call]) -> tuple[dict[str, Kernel], list[int]]:
+    """The different kernels by their descriptions, and which of them each call means."""
+    # Not by equality: 0.0 == -0.0, and True == 1.
+    kernels: dict[str, Kernel] = {}
+    number_of_text: dict[str, int] = {}
+    number_of_object: dict[int, int] = {}
+    numbers = []
+    for kernel, _ in calls:
+        number = number_of_object.get(id(kernel))
+        if number is None:
+            text = _describe(kernel)
+            kernels.setdefault(text, kernel)
+            number = number_of_object[id(kernel)] = number_of_text.setdefault(text, len(number_of_text))
+        numbers.append(number)
+    return kernels, numbers
+
+
+def _describe(part: object) -> str:
+    """A kernel, or a part of one, as text: `repr`, but for dtypes, where that takes long."""
+    if isinstance(part, tuple):
+        return f"{type(part).__name__}({','.join(map(_describe, part))})"
+    return part.str if isinstance(part, np.dtype) else repr(part)
+
+
+def _name(number: int) -> str:
+    return f"kernel{number}"
+
+
+def _emit(kernels: Sequence[Kernel], machine: Machine) -> ir.Module:
+    """All kernels, a place for the program's description, and `run`, which hands it to the runtime."""
+    module = ir.Module("chainrule")
+    for number, kernel in enumerate(kernels):
+        if isinstance(kernel, Loop):
+            emit_loop(module, kernel, _name(number), machine)
+        else:
+            emit_gemm(module, kernel, _name(number), machine)
+    words = ir.ArrayType(ir.IntType(64), ctypes.sizeof(ProgramState) // 8)
+    state = ir.GlobalVariable(module, words, "program")
+    state.initializer = ir.Constant(words, None)
+    runtime = ir.Function(module, ir.FunctionType(ir.IntType(32), [ir.PointerType()]), "chainrule_run")
+    run = ir.Function(module, ir.FunctionType(ir.IntType(32), []), "run")
+    builder = ir.IRBuilder(run.append_basic_block())
+    builder.ret(builder.call(runtime, [state], tail=True))
+    return module
+
+
+def _rows(calls: Sequence[Call], kernels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """A row for each call: its kernel, number of slots, and slots. And where each row begins, and the last ends."""
+    words: list[int] = []
+    positions = [0]
+    for call, kernel in zip(calls, kernels, strict=True):
+        words += (kernel, len(call.slots), *call.slots)
+        positions.append(len(words))
+    return np.array(words, np.int64), np.array(positions, np.int64)
+
+
+def _stages(addresses: np.ndarray, shared: Sequence[bool], threads: int) -> np.ndarray:
+    """A row for each stage: where its calls begin and end, and its number of shares.
+
+    A shared call is a stage; so are all calls between two shared ones, which one thread makes.
+    """
+    stages: list[tuple[int, int, int]] = []
+    for position, is_shared in enumerate(shared):
+        begin, end = int(addresses[position]), int(addresses[position + 1])
+        if stages and not is_shared and stages[-1][2] == 1:
+            stages[-1] = (stages[-1][0], end, 1)
+        else:
+            stages.append((begin, end, threads if is_shared else 1))
+    return np.array(stages, np.int64).reshape(-1, 3)
+
+
+def _is_worth_sharing(kernel: Kernel, machine: Machine) -> bool:
+    if isinstance(kernel, Gemm):
+        multiply_adds = _size(kernel.batch) * kernel.m * kernel.n * kernel.k
+        return multiply_adds >= 2 * FEWEST_CYCLES_TO_SHARE * machine.lanes(kernel.dtype)  # two in a cycle
+    if kernel.serial or _size(kernel.outer) == 1:
+        return False
+    cost_of_a_point = sum(cost(step) / machine.lanes(step.dtype) for step in kernel.body)
+    return cost_of_a_point * _size(kernel.outer) * _size(kernel.inner) >= FEWEST_CYCLES_TO_SHARE
+
+
+def _size(shape: Iterable[int]) -> int:
+    return math.prod(shape)
+
+
+def _aligned_bytes(count: int) -> np.ndarray:
+    memory = np.empty(count + _ALIGNMENT, np.uint8)
+    return memory[-address_of(memory) % _ALIGNMENT :][:count]

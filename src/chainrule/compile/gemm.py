@@ -1,0 +1,268 @@
+"""Matrix products: one function per `Gemm`, generated for its sizes and strides.
+
+The algorithm is that of Goto and van de Geijn (2008), with BLIS's division of labour: a microkernel keeps a tile of
+the product in registers over all of k (`gemm_microkernel`) and stores it through the body of the kernel
+(`gemm_epilogue`); around it are the loops over tiles, with factors packed where that pays (`gemm_packing`). A
+`gemm_plan.Plan` says which tiles, which order and which packing. k is never cut: the body sees complete sums, and
+nothing but it writes to memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from llvmlite import ir
+
+from chainrule.compile.gemm_microkernel import Tile, emit_tile, offset
+from chainrule.compile.gemm_packing import (
+    Counted,
+    emit_pack_columns,
+    emit_pack_panels,
+    emit_pack_rows,
+    packed_strides,
+    smaller,
+)
+from chainrule.compile.gemm_plan import Plan, plan, workspace_bytes
+from chainrule.compile.kernels import Gemm
+from chainrule.compile.machine import Machine
+from chainrule.compile.scalars import INT64, POINTER, int64, load_pointers, scalar_type
+
+__all__ = ["emit_gemm", "workspace_bytes"]
+
+
+def emit_gemm(module: ir.Module, kernel: Gemm, name: str, machine: Machine) -> ir.Function:
+    """Generate the function of a matrix product.
+
+    Args:
+        module: gets the function and its helpers.
+        kernel: the product.
+        name: of the function; those of its helpers begin with it.
+        machine: whose vectors, registers and caches it is made for.
+
+    Returns:
+        `void (ptr arguments, i64 thread, i64 threads)`, which does the share of one thread.
+    """
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INT64, INT64]), name)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    if 0 not in (kernel.m, kernel.n, *kernel.batch):
+        _Generator(builder, plan(kernel, machine)).emit()
+    builder.ret_void()
+    return function
+
+
+class _Strip(NamedTuple):
+    """The number of a tile's first row, and the address of its rows of a."""
+
+    row: ir.Value
+    address: ir.Value
+
+
+class _Generator:
+    """Emits the loops around the microkernel."""
+
+    def __init__(self, builder: ir.IRBuilder, chosen: Plan) -> None:
+        self.builder = builder
+        self.module = builder.module
+        self.function = builder.function
+        self.arguments = self.function.args[0]
+        self.plan = chosen
+        self.kernel = chosen.kernel
+        self.element = scalar_type(self.kernel.dtype)
+        self.helpers: dict[str, ir.Function] = {}
+
+    def emit(self) -> None:
+        builder, kernel, chosen = self.builder, self.kernel, self.plan
+        pointers = load_pointers(builder, self.arguments, len(kernel.arguments))
+        a, b = (offset(builder, pointers[x.argument], x.offset, self.element) for x in (kernel.a, kernel.b))
+        self.packed_b = self._buffers(pointers)
+        self.packed_a = offset(builder, self.packed_b, chosen.buffer_bytes - chosen.a_bytes, ir.IntType(8))
+        shares = {axis: self._share(axis, count) for axis, count in (("m", chosen.tiles), ("n", chosen.panels))}
+        self._over_batch(a, b, shares)
+
+    def _share(self, axis: str, count: int) -> tuple[ir.Value, ir.Value]:
+        """The range of `count` pieces of an axis that this thread does."""
+        if self.plan.split != axis:
+            return int64(0), int64(count)
+        builder = self.builder
+        _, thread, threads = self.function.args
+        start = builder.udiv(builder.mul(thread, int64(count)), threads)
+        stop = builder.udiv(builder.mul(builder.add(thread, int64(1)), int64(count)), threads)
+        return start, stop
+
+    def _over_batch(self, a: ir.Value, b: ir.Value, shares: dict[str, tuple[ir.Value, ir.Value]]) -> None:
+        builder, kernel = self.builder, self.kernel
+        with Counted(builder, *self._share("batch", math.prod(kernel.batch))) as flat:
+            rest: ir.Value = flat
+            indices: list[ir.Value] = []
+            for length in reversed(kernel.batch):
+                indices.insert(0, builder.urem(rest, int64(length)))
+                rest = builder.udiv(rest, int64(length))
+            for index, of_a, of_b in zip(indices, kernel.a.strides, kernel.b.strides, strict=False):
+                a = offset(builder, a, builder.mul(index, int64(of_a)), self.element)
+                b = offset(builder, b, builder.mul(index, int64(of_b)), self.element)
+            self._over_blocks(a, b, indices, shares)
+
+    def _over_blocks(
+        self, a: ir.Value, b: ir.Value, batch: list[ir.Value], shares: dict[str, tuple[ir.Value, ir.Value]]
+    ) -> None:
+        builder, chosen = self.builder, self.plan
+        first_panel, last_panel = shares["n"]
+        with Counted(builder, first_panel, last_panel, chosen.block) as start:
+            stop = smaller(builder, builder.add(start, int64(chosen.block)), last_panel)
+            if chosen.pack_b and not chosen.packs_in_passing:
+                self._pack_panels(b, start, stop)
+
+            def tile_of(strip: _Strip, tile: ir.Value, panel: ir.Value) -> None:
+                column = builder.mul(panel, int64(chosen.width))
+                self._tile(strip.address, b, [*batch, strip.row, column], tile, shares["m"][0], panel, start)
+
+            is_first = builder.icmp_signed("==", start, first_panel)
+            if chosen.strips or chosen.block > 1:
+                with Counted(builder, *shares["m"]) as tile:
+                    strip = self._strip(a, tile, shares["m"][0], is_first)
+                    with Counted(builder, start, stop) as panel:
+                        tile_of(strip, tile, panel)
+            else:
+                with Counted(builder, start, stop) as panel, Counted(builder, *shares["m"]) as tile:
+                    tile_of(self._strip(a, tile, shares["m"][0], is_first), tile, panel)
+
+    def _strip(self, a: ir.Value, tile: ir.Value, first_tile: ir.Value, is_first_block: ir.Value) -> _Strip:
+        """The rows of a that a tile needs, packed if the plan says so."""
+        builder, kernel, chosen = self.builder, self.kernel, self.plan
+        fewer, longer = divmod(kernel.m, chosen.tiles)
+        row = builder.add(builder.mul(tile, int64(fewer)), smaller(builder, tile, int64(longer)))
+        rows = offset(builder, a, builder.mul(row, int64(kernel.a.strides[-2])), self.element)
+        if not chosen.strips:
+            return _Strip(row, rows)
+        packed = self.packed_a
+        if chosen.strips > 1:
+            ahead = builder.mul(builder.sub(tile, first_tile), int64(chosen.strip_bytes))
+            packed = offset(builder, packed, ahead, ir.IntType(8))
+
+        def pack(count: int) -> None:
+            packer = self._helper(
+                f"pack_{count}_rows", lambda name: emit_pack_rows(self.module, kernel, name, count, chosen.lanes)
+            )
+            self.builder.call(packer, [packed, rows])
+
+        with builder.if_then(is_first_block) if chosen.strips > 1 else contextlib.nullcontext():
+            self._by_rows(tile, pack)
+        return _Strip(row, packed)
+
+    def _tile(
+        self,
+        strip: ir.Value,
+        b: ir.Value,
+        indices: list[ir.Value],
+        tile: ir.Value,
+        first_tile: ir.Value,
+        panel: ir.Value,
+        first_panel: ir.Value,
+    ) -> None:
+        """One call of the microkernel, with a packed panel of b if there is one."""
+        builder, kernel, chosen = self.builder, self.kernel, self.plan
+        start = builder.mul(panel, int64(chosen.width * kernel.b.strides[-1]))
+        unpacked = offset(builder, b, start, self.element)
+        ahead = builder.mul(builder.sub(panel, first_panel), int64(kernel.k * chosen.width))
+        packed = offset(builder, self.packed_b, ahead, self.element)
+
+        def call(rows: int, width: int, keeps: bool) -> None:
+            reads_packed = chosen.packs(width) and not keeps
+            a_row, a_step = packed_strides(kernel, rows, chosen.lanes) if chosen.strips else kernel.a.strides[-2:]
+            b_step, b_column = (chosen.padded(width), 1) if reads_packed else kernel.b.strides[-2:]
+            keep = chosen.padded(width) if keeps and chosen.packs(width) else 0
+            shape = Tile(rows, width, a_row, a_step, b_step, b_column, reads_packed, chosen.inner, keep)
+            name = f"tile_{rows}x{width}" + ("_keep" if keep else "")
+            multiply = self._helper(name, lambda name: emit_tile(self.module, kernel, name, shape, chosen.lanes))
+            *batch, row, column = indices
+            columns = packed if reads_packed else unpacked
+            self.builder.call(multiply, [self.arguments, strip, columns, packed, row, column, *batch])
+
+        def calls(keeps: bool, tile: ir.Value) -> None:
+            self._by_rows(tile, lambda rows: self._by_width(panel, lambda width: call(rows, width, keeps)))
+
+        if not chosen.packs_in_passing:
+            calls(False, tile)
+            return
+        with builder.if_else(builder.icmp_signed("==", tile, first_tile)) as (then, otherwise):
+            with then:
+                calls(True, first_tile)
+            with otherwise:
+                calls(False, tile)
+
+    def _pack_panels(self, b: ir.Value, start: ir.Value, stop: ir.Value) -> None:
+        """Pack a block of panels."""
+        builder, kernel, chosen = self.builder, self.kernel, self.plan
+        if kernel.b.strides[-1] == 1:
+            packer = self._helper(
+                "pack_panels", lambda name: emit_pack_panels(self.module, kernel, name, chosen.width, chosen.lanes)
+            )
+            source = offset(builder, b, builder.mul(start, int64(chosen.width)), self.element)
+            full = smaller(builder, stop, int64(kernel.n // chosen.width))
+            builder.call(packer, [self.packed_b, source, builder.sub(full, start)])
+            return
+        with Counted(builder, start, stop) as panel:
+            column = builder.mul(panel, int64(chosen.width * kernel.b.strides[-1]))
+            source = offset(builder, b, column, self.element)
+            ahead = builder.mul(builder.sub(panel, start), int64(kernel.k * chosen.width))
+            to = offset(builder, self.packed_b, ahead, self.element)
+            self._by_width(panel, lambda width: self._pack_columns(to, source, width))
+
+    def _pack_columns(self, to: ir.Value, source: ir.Value, width: int) -> None:
+        """Pack one panel, vector by vector."""
+        kernel, lanes, whole = self.kernel, self.plan.lanes, self.plan.padded(width)
+        for first in range(0, width, lanes):
+            count = min(lanes, width - first)
+            emit = functools.partial(emit_pack_columns, count=count, width=whole, lanes=lanes)
+            packer = self._helper(
+                f"pack_{count}_columns_of_{whole}",
+                lambda name, emit=emit: emit(self.module, kernel, name),  # type: ignore[misc]
+            )
+            columns = offset(self.builder, source, first * kernel.b.strides[-1], self.element)
+            self.builder.call(packer, [offset(self.builder, to, first, self.element), columns])
+
+    def _by_rows(self, tile: ir.Value, emit: Callable[[int], None]) -> None:
+        """Emit for each number of rows a tile may have, the first ones being one longer than the rest."""
+        fewer, longer = divmod(self.kernel.m, self.plan.tiles)
+        self._either(tile, longer, self.plan.tiles, lambda: emit(fewer + 1), lambda: emit(fewer))
+
+    def _by_width(self, panel: ir.Value, emit: Callable[[int], None]) -> None:
+        """Emit for the width of full panels and for that of the last."""
+        full = self.kernel.n // self.plan.width
+        self._either(panel, full, self.plan.panels, lambda: emit(self.plan.width), lambda: emit(self.plan.tail))
+
+    def _either(
+        self, index: ir.Value, border: int, count: int, before: Callable[[], None], after: Callable[[], None]
+    ) -> None:
+        """Emit what is done for indices before the border and what is done from there on."""
+        known = index.constant if isinstance(index, ir.Constant) else None
+        if border == count or (known is not None and known < border):
+            before()
+        elif border == 0 or known is not None:
+            after()
+        else:
+            with self.builder.if_else(self.builder.icmp_signed("<", index, int64(border))) as (then, otherwise):
+                with then:
+                    before()
+                with otherwise:
+                    after()
+
+    def _buffers(self, pointers: list[ir.Value]) -> ir.Value:
+        """This thread's memory for packed panels of b, with that for strips of a behind it."""
+        builder, size = self.builder, self.plan.buffer_bytes
+        if self.kernel.workspace is None:
+            stack = builder.alloca(ir.ArrayType(ir.IntType(8), size))
+            stack.align = 64
+            return stack
+        ahead = builder.mul(self.function.args[1], int64(size))
+        return offset(builder, pointers[self.kernel.workspace], ahead, ir.IntType(8))
+
+    def _helper(self, name: str, emit: Callable[[str], ir.Function]) -> ir.Function:
+        """The helper of that name, emitted when first asked for."""
+        if name not in self.helpers:
+            self.helpers[name] = emit(f"{self.function.name}_{name}")
+        return self.helpers[name]

@@ -1,0 +1,223 @@
+"""The innermost function of a matrix product: one register tile over the whole of k, then the epilogue.
+
+A tile is `rows × (vectors·lanes)` accumulators. Each step of k loads one row of b as vectors and broadcasts one
+column of a. The loops over tiles and the packing of factors are in `gemm` and `gemm_packing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from llvmlite import ir
+
+from chainrule.compile.gemm_epilogue import Epilogue, Vector, lanes_below, prefetch
+from chainrule.compile.kernels import Gemm
+from chainrule.compile.scalars import INT64, POINTER, count_up, int64, intrinsic, scalar_type, spread, with_lanes
+
+ROWS_AHEAD = 16  # rows of b that are asked for early; the processor foresees no such distances
+
+
+class Tile(NamedTuple):
+    """The shape of one microkernel.
+
+    Attributes:
+        rows: of a and of the product.
+        width: columns of b and of the product.
+        a_row, a_step: strides of a along m and along k, in elements.
+        b_step, b_column: strides of b along k and along n.
+        padded: whether b may be read up to a whole number of vectors.
+        inner: whether vectors run along k, where both factors are contiguous.
+        keep: stride along k of a packed copy of b that is made in passing; 0 for none.
+    """
+
+    rows: int
+    width: int
+    a_row: int
+    a_step: int
+    b_step: int
+    b_column: int
+    padded: bool
+    inner: bool
+    keep: int
+
+
+def emit_tile(module: ir.Module, kernel: Gemm, name: str, tile: Tile, lanes: int) -> ir.Function:
+    """One tile of the product: `void (ptr arguments, ptr a, ptr b, ptr kept, i64 row, i64 column, i64 batch...)`."""
+    function = ir.Function(module, tile_type(len(kernel.batch)), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    function.attributes.add("nounwind")
+    arguments, a, b, kept, row, column, *batch = function.args
+    for pointer in (arguments, a, b, kept):
+        pointer.add_attribute("noalias")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    vectors = [Vector(first, min(lanes, tile.width - first), lanes) for first in range(0, tile.width, lanes)]
+    epilogue = Epilogue(builder, kernel, arguments, [*batch, row, column])
+    epilogue.prefetch(tile.rows, vectors)
+    if tile.inner:
+        sums = _inner_products(builder, kernel, tile, lanes, a, b)
+    else:
+        sums = _multiply(builder, kernel, tile, vectors, (a, b, kept))
+    epilogue.emit(sums, vectors)
+    builder.ret_void()
+    return function
+
+
+def tile_type(batch_axes: int) -> ir.FunctionType:
+    """The type of a microkernel."""
+    return ir.FunctionType(ir.VoidType(), [POINTER] * 4 + [INT64] * (2 + batch_axes))
+
+
+def _multiply(
+    builder: ir.IRBuilder,
+    kernel: Gemm,
+    tile: Tile,
+    vectors: list[Vector],
+    pointers: tuple[ir.Value, ir.Value, ir.Value],
+) -> list[list[ir.Value]]:
+    """The accumulators after all of k, by row and vector: each step adds a column of a times a row of b."""
+    a, b, kept = pointers
+    element, lanes, size = scalar_type(kernel.dtype), vectors[0].lanes, kernel.dtype.itemsize
+
+    def add(step: ir.Value, sums: list[list[ir.Value]]) -> list[list[ir.Value]]:
+        row = offset(builder, b, builder.mul(step, int64(tile.b_step)), element)
+        column = offset(builder, a, builder.mul(step, int64(tile.a_step)), element)
+        rights = []
+        for vector in vectors:
+            address = offset(builder, row, vector.first * tile.b_column, element)
+            mask = None if tile.padded else vector.mask
+            rights.append(load_vector(builder, address, tile.b_column, element, lanes, mask))
+            if tile.keep:
+                prefetch(builder, offset(builder, address, ROWS_AHEAD * tile.b_step, element), to_write=False)
+                to = offset(builder, kept, builder.mul(step, int64(tile.keep)), element)
+                builder.store(rights[-1], offset(builder, to, vector.first, element), align=size)
+        results = []
+        for i, line in enumerate(sums):
+            factor = builder.load(offset(builder, column, i * tile.a_row, element), typ=element, align=size)
+            left = spread(builder, factor, lanes)
+            results.append([_multiply_add(builder, left, right, x) for right, x in zip(rights, line, strict=True)])
+        return results
+
+    zero = ir.Constant(with_lanes(element, lanes), None)
+    zeros = [[zero for _ in vectors] for _ in range(tile.rows)]
+    return _summed(builder, zeros, kernel.k, 1, add)
+
+
+def _inner_products(
+    builder: ir.IRBuilder, kernel: Gemm, tile: Tile, lanes: int, a: ir.Value, b: ir.Value
+) -> list[list[ir.Value]]:
+    """One vector for each row of the tile: its lanes are inner products of that row of a and the columns of b."""
+    element = scalar_type(kernel.dtype)
+
+    def add(step: ir.Value, sums: list[list[ir.Value]], mask: ir.Value | None = None) -> list[list[ir.Value]]:
+        def vector(base: ir.Value, ahead: int) -> ir.Value:
+            address = offset(builder, offset(builder, base, step, element), ahead, element)
+            return load_vector(builder, address, 1, element, lanes, mask)
+
+        rights = [vector(b, j * tile.b_column) for j in range(tile.width)]
+        results = []
+        for i, line in enumerate(sums):
+            left = vector(a, i * tile.a_row)
+            results.append([_multiply_add(builder, left, right, x) for right, x in zip(rights, line, strict=True)])
+        return results
+
+    zero = ir.Constant(with_lanes(element, lanes), None)
+    whole, rest = kernel.k // lanes * lanes, kernel.k % lanes
+    sums = _summed(builder, [[zero] * tile.width for _ in range(tile.rows)], whole, lanes, add)
+    if rest:
+        sums = add(int64(whole), sums, lanes_below(rest, lanes))
+    return [[_sums_of_lanes(builder, line)] for line in sums]
+
+
+def _summed(
+    builder: ir.IRBuilder,
+    zeros: list[list[ir.Value]],
+    stop: int,
+    stride: int,
+    add: Callable[[ir.Value, list[list[ir.Value]]], list[list[ir.Value]]],
+) -> list[list[ir.Value]]:
+    """A loop over `range(0, stop, stride)` that carries accumulators, `add` being its body."""
+    if stop == 0:
+        return zeros
+    unroll = _unroll(stop // stride, len(zeros) * len(zeros[0]))
+    before, loop, after = builder.block, builder.append_basic_block("k"), builder.append_basic_block("summed")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    step = builder.phi(INT64)
+    step.add_incoming(int64(0), before)
+    phis = [[builder.phi(zero.type) for zero in line] for line in zeros]
+    sums = phis
+    for ahead in range(unroll):
+        sums = add(builder.add(step, int64(ahead * stride)) if ahead else step, sums)
+    for line, starts, results in zip(phis, zeros, sums, strict=True):
+        for phi, start, result in zip(line, starts, results, strict=True):
+            phi.add_incoming(start, before)
+            phi.add_incoming(result, loop)
+    following = builder.add(step, int64(unroll * stride))
+    step.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed("<", following, int64(stop)), loop, after)
+    builder.position_at_end(after)
+    return sums
+
+
+def _sums_of_lanes(builder: ir.IRBuilder, vectors: list[ir.Value]) -> ir.Value:
+    """A vector whose lane i is the sum of the lanes of vector i; lanes beyond are zero or repetitions.
+
+    Vectors are merged two and two: of each segment (the lanes that belong to one vector) the upper half is added to
+    the lower one, which leaves room for the other vector's segments.
+    """
+    lanes = vectors[0].type.count
+    zero = ir.Constant(vectors[0].type, None)
+    segment = lanes
+    while segment > 1:
+        if len(vectors) % 2 and len(vectors) > 1:
+            vectors = [*vectors, zero]
+        lower = [lane for lane in range(lanes) if lane % segment < segment // 2]
+        upper = [lane + segment // 2 for lane in lower]
+        pairs = zip(vectors[::2], vectors[1::2], strict=True) if len(vectors) > 1 else [(vectors[0], vectors[0])]
+        vectors = [
+            builder.fadd(_lanes_of_two(builder, x, y, lower), _lanes_of_two(builder, x, y, upper)) for x, y in pairs
+        ]
+        segment //= 2
+    return vectors[0]
+
+
+def _lanes_of_two(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, lanes: list[int]) -> ir.Value:
+    """The named lanes of one vector, then those of another."""
+    pattern = [*lanes, *(x.type.count + lane for lane in lanes)]
+    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(pattern)), pattern))
+
+
+def _unroll(k: int, accumulators: int) -> int:
+    """How many steps of k one turn of the loop makes: a divisor of k, so that nothing is left over."""
+    wanted = max(1, 32 // accumulators)
+    return next(count for count in (8, 4, 2, 1) if count <= wanted and k % count == 0)
+
+
+def _multiply_add(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+    return intrinsic(builder, "fmuladd", x.type, [x, y, z], [x.type])
+
+
+def offset(builder: ir.IRBuilder, base: ir.Value, elements: ir.Value | int, element: ir.Type) -> ir.Value:
+    """The address `elements` further than `base`."""
+    if isinstance(elements, int):
+        elements = int64(elements)
+    return builder.gep(base, [elements], source_etype=element)
+
+
+def load_vector(
+    builder: ir.IRBuilder, address: ir.Value, stride: int, element: ir.Type, lanes: int, mask: ir.Value | None
+) -> ir.Value:
+    """`lanes` elements from `address` on; zero where the mask is false, and nothing is touched there."""
+    kind, size = with_lanes(element, lanes), 8 if isinstance(element, ir.DoubleType) else 4
+    if mask is None and stride == 1:
+        return builder.load(address, typ=kind, align=size)
+    name = "masked.load"
+    if stride != 1:
+        name = "masked.gather"
+        address = builder.gep(address, [count_up(lanes, stride)], source_etype=element)
+        address.type = with_lanes(POINTER, lanes)  # the builder does not know vectors of addresses
+        mask = mask or lanes_below(lanes, lanes)
+    inputs = [address, ir.Constant(ir.IntType(32), size), mask, ir.Constant(kind, None)]
+    return intrinsic(builder, name, kind, inputs, [kind, address.type])
