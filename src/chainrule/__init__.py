@@ -6,7 +6,8 @@
     cr.grad(lambda x: np.tanh(x) ** 2 + x)(1.0)
 
 The transforms differentiate functions (`grad`, `vjp`, `jvp`, `jacobian`, `hessian`, `hvp`); `Tensor.backward` works
-as in PyTorch; `nn` and `optim` build and train networks; `check_grads` compares with numerical differentiation.
+as in PyTorch; `nn` and `optim` build and train networks; `check_grads` compares with numerical differentiation;
+`explain` shows a gradient step by step.
 """
 
 from importlib.metadata import PackageNotFoundError
@@ -14,9 +15,11 @@ from importlib.metadata import version as _version
 
 import chainrule.ops  # noqa: F401  (binds the operations to Tensor)
 from chainrule import nn, numpy, optim
+from chainrule.compile import compile
 from chainrule.core.errors import AnomalyError, GradientError
 from chainrule.core.state import enable_grad, is_grad_enabled, no_grad
 from chainrule.core.tensor import Tensor, tensor
+from chainrule.explain import explain
 from chainrule.transforms.backward import detect_anomaly
 from chainrule.transforms.check import check_grads
 from chainrule.transforms.custom import custom_vjp
@@ -34,9 +37,11 @@ __all__ = [
     "GradientError",
     "Tensor",
     "check_grads",
+    "compile",
     "custom_vjp",
     "detect_anomaly",
     "enable_grad",
+    "explain",
     "grad",
     "hessian",
     "hvp",
