@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from chainrule.explain import command as explaining
+
 app = typer.Typer(
     name="chainrule",
     help="Backpropagation for NumPy. Start with [bold]chainrule train[/bold]: a network learns handwritten digits.",
@@ -61,7 +63,7 @@ def train(
     ] = None,
     drop: Annotated[list[str] | None, _option(DATA, "Column to leave out; may be repeated.", "", "COLUMN")] = None,
     depth: Annotated[int | None, _option(NETWORK, "Hidden layers.", "2", "N")] = None,
-    width: Annotated[int | None, _option(NETWORK, "Units in each of them.", "128", "N")] = None,
+    width: Annotated[int | None, _option(NETWORK, "Units in each of them.", "256, from depth 10 on 128", "N")] = None,
     activation: Annotated[
         str | None,
         _option(NETWORK, "relu, leaky_relu, elu, gelu, silu, softplus, sigmoid, tanh or linear.", "relu", "NAME"),
@@ -83,18 +85,33 @@ def train(
     dropout: Annotated[
         float | None,
         _option(
-            NETWORK, "Share of hidden units left out of a step.", "0.2 for the digits up to depth 9, otherwise 0", "X"
+            NETWORK,
+            "Share of hidden units left out of a step.",
+            "0.4 for the digits, less from depth 3 and none from depth 10 on; 0 for your table",
+            "X",
         ),
     ] = None,
     optimizer: Annotated[str | None, _option(OPTIMISATION, "adam, adamw, sgd or rmsprop.", "adam", "NAME")] = None,
     lr: Annotated[
-        float | None, _option(OPTIMISATION, "Highest learning rate.", "0.003 for adam, less from depth 10 on", "X")
+        float | None,
+        _option(
+            OPTIMISATION,
+            "Highest learning rate.",
+            "0.03 for adam and adamw, 0.15 for sgd, 0.01 for rmsprop, divided by depth + 1",
+            "X",
+        ),
     ] = None,
     momentum: Annotated[
         float | None, _option(OPTIMISATION, "Momentum of sgd or rmsprop.", "0.9 for sgd, 0 for rmsprop", "X")
     ] = None,
     weight_decay: Annotated[
-        float | None, _option(OPTIMISATION, "L2 penalty; with adamw, shrinkage.", "0.01 for adamw, otherwise 0", "X")
+        float | None,
+        _option(
+            OPTIMISATION,
+            "L2 penalty; with adamw, shrinkage.",
+            "0.01 for adamw; otherwise 0.0005 for the digits up to depth 9, and 0",
+            "X",
+        ),
     ] = None,
     schedule: Annotated[
         str | None, _option(OPTIMISATION, "How the learning rate falls: cosine, step or constant.", "cosine", "NAME")
@@ -113,6 +130,9 @@ def train(
         int | None, _option(OPTIMISATION, "Passes through the training rows.", "60, from depth 10 on 20", "N")
     ] = None,
     dtype: Annotated[str | None, _option(OPTIMISATION, "float32 or float64.", "float32", "NAME")] = None,
+    compile: Annotated[
+        bool | None, _option(OPTIMISATION, "Run the steps as machine code: the same to rounding, faster.", "yes")
+    ] = None,
     seed: Annotated[
         int | None, _option(OPTIMISATION, "Start of all random numbers: the same seed, the same result.", "0", "N")
     ] = None,
@@ -150,6 +170,11 @@ def train(
     if (path := folder or run) is None:
         raise training.RunError("--resume needs the folder of a run: chainrule train --resume runs/NAME")
     training.resume(path, options, quiet=quiet)
+
+
+app.command("explain", epilog=explaining.EXAMPLES, short_help="Show a gradient step by step, as on a whiteboard.")(
+    explaining.command
+)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """`chainrule train` as a user meets it: results, help, faults, interrupts."""
 
+import json
 import os
 import re
 import signal
@@ -48,7 +49,7 @@ def test_without_arguments_the_digits_are_learned_to_97_percent_and_everything_i
     out = capsys.readouterr().out
     assert float(re.search(r"Test accuracy: ([\d.]+)%", out)[1]) >= 97
     assert re.search(r"layer +in → out +error signal +gradient +update/weight", out)
-    assert re.search(r"1 +64 → 128 +\S+e-\d\d +\S+e-\d\d +\S+e-\d\d", out)
+    assert re.search(r"1 +64 → 256 +\S+e-\d\d +\S+e-\d\d +\S+e-\d\d", out)
     assert "Healthy" in out
     (folder,) = Path("runs").iterdir()
     assert str(folder) in out
@@ -104,6 +105,14 @@ def test_the_same_seed_prints_the_same_numbers(capsys):
     assert numbers() == numbers()
 
 
+@pytest.mark.usefixtures("no_picture")
+def test_steps_are_compiled_unless_that_is_refused(capsys):
+    for options, expected in (([], True), (["--no-compile"], False)):
+        assert main(["train", *SHORT, *options, "--run", str(expected)]) == 0
+        assert json.loads(Path(str(expected), "config.json").read_text())["compile"] is expected
+    assert "uncompiled" not in capsys.readouterr().out
+
+
 # Help ----------------------------------------------------------------------------------------------------------------
 
 
@@ -137,9 +146,12 @@ def test_help_states_the_defaults_that_are_chosen(capsys):
     shallow, deep = config.Config.choose(), config.Config.choose(depth=config.DEEP)
     for sentence in (
         f"Hidden layers. Default: {shallow.depth}.",
-        f"Units in each of them. Default: {shallow.width}.",
-        f"Default: {shallow.lr} for adam, less from depth {config.DEEP} on.",
-        f"Default: {shallow.dropout} for the digits up to depth {config.DEEP - 1}, otherwise {deep.dropout:g}.",
+        f"Units in each of them. Default: {shallow.width}, from depth {config.DEEP} on {deep.width}.",
+        "Default: {adam} for adam and adamw, {sgd} for sgd, {rmsprop} for rmsprop, divided by depth + 1.".format(
+            **config.LEARNING_RATES
+        ),
+        f"Default: {shallow.dropout} for the digits, less from depth 3 and none from depth {config.DEEP} on; 0 for",
+        f"Default: 0.01 for adamw; otherwise {shallow.weight_decay} for the digits up to depth {config.DEEP - 1}, and",
         f"Rows per step. Default: {shallow.batch_size}.",
         f"Passes through the training rows. Default: {shallow.epochs}, from depth {config.DEEP} on {deep.epochs}.",
         f"Default: {shallow.warmup:g}, from depth {config.DEEP} on {deep.warmup:g}.",
@@ -200,7 +212,7 @@ def test_a_run_is_neither_overwritten_nor_changed_by_accident(capsys):
     assert main(["train", "--run", "mine", *SHORT]) == 0
     capsys.readouterr()
     assert "holds a run already" in fault(capsys, "--run", "mine", *SHORT)
-    assert "--lr is 0.003 there, not 1.0" in fault(capsys, "--resume", "mine", "--lr", "1")
+    assert "--lr is 0.01 there, not 1.0" in fault(capsys, "--resume", "mine", "--lr", "1")
     (Path("mine") / "checkpoint.safetensors").write_bytes(b"noise")
     assert "damaged" in fault(capsys, "--run", "mine", "--resume")
 

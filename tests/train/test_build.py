@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from chainrule import nn, optim
+from chainrule.core.tensor import Tensor
 from chainrule.train import Config
-from chainrule.train.build import build_clip, build_model, build_optimizer, build_schedule
+from chainrule.train.build import build_clip, build_model, build_optimizer, build_schedule, build_step
 
 
 def built(**options):
@@ -20,7 +21,7 @@ def built(**options):
     [
         ({"optimizer": "adam", "lr": 0.1, "weight_decay": 0.2}, optim.Adam, {"lr": 0.1, "weight_decay": 0.2}),
         ({"optimizer": "adamw"}, optim.AdamW, {"weight_decay": 0.01}),
-        ({"optimizer": "sgd", "momentum": 0.3}, optim.SGD, {"lr": 0.1, "momentum": 0.3, "weight_decay": 0.0}),
+        ({"optimizer": "sgd", "momentum": 0.3}, optim.SGD, {"lr": 0.037, "momentum": 0.3, "weight_decay": 5e-4}),
         ({"optimizer": "rmsprop", "momentum": 0.3}, optim.RMSprop, {"momentum": 0.3}),
     ],
 )
@@ -66,3 +67,23 @@ def test_clipping_keeps_the_direction_or_cuts_each_element():
         if clip is not None:
             clip([weight])
         np.testing.assert_allclose(weight.grad.numpy(), expected, rtol=1e-6)
+
+
+def test_a_step_moves_every_parameter_and_reads_no_number_on_the_way(monkeypatch):
+    nn.random.manual_seed(0)
+    config, model, optimizer = built(clip_value=0.1, activation="tanh")
+    step = build_step(model, nn.functional.cross_entropy, optimizer, build_clip(config))
+    inputs, targets = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32), np.array([0, 1, 0, 1, 1, 0])
+    before = [parameter.data.copy() for parameter in model.parameters()]
+
+    def reading(tensor):
+        raise AssertionError("a number was read")
+
+    with monkeypatch.context() as patch:
+        for name in ("item", "numpy", "__float__", "__bool__", "__int__"):
+            patch.setattr(Tensor, name, reading)
+        loss = step(inputs, targets)
+    assert loss.shape == ()
+    assert 0.2 < loss.item() < 5
+    for parameter, old in zip(model.parameters(), before, strict=True):
+        assert not np.array_equal(parameter.data, old)

@@ -9,14 +9,31 @@ from chainrule.train import Config, RunError
 
 def test_without_options_it_is_a_small_relu_network_trained_by_adam():
     config = Config.choose()
-    assert (config.depth, config.width, config.activation, config.optimizer) == (2, 128, "relu", "adam")
+    assert (config.depth, config.width, config.activation, config.optimizer) == (2, 256, "relu", "adam")
     assert (config.schedule, config.batch_size, config.dtype, config.seed) == ("cosine", 64, "float32", 0)
+    assert config.compile
 
 
-def test_the_default_learning_rate_falls_with_depth_and_the_given_one_stays():
-    assert Config.choose(depth=9).lr == Config.choose(depth=2).lr
-    assert Config.choose(depth=200).lr == pytest.approx(Config.choose(depth=20).lr / 10)
-    assert Config.choose(depth=200, lr=0.5).lr == 0.5
+@pytest.mark.parametrize("optimizer, lr", [("adam", 0.01), ("adamw", 0.01), ("sgd", 0.05), ("rmsprop", 0.0033)])
+def test_the_default_learning_rate_is_shared_out_among_the_layers_and_the_given_one_stays(optimizer, lr):
+    assert Config.choose(optimizer=optimizer).lr == lr
+    assert Config.choose(optimizer=optimizer, depth=299).lr == pytest.approx(lr / 100, rel=0.02)
+    assert Config.choose(optimizer=optimizer, depth=299, lr=0.5).lr == 0.5
+
+
+def test_the_shallow_network_of_the_digits_is_kept_from_learning_them_by_heart_and_no_other():
+    held_back = [Config.choose(depth=depth) for depth in (1, 2, 5, 9)]
+    assert [config.dropout for config in held_back] == [0.4, 0.4, 0.2, 0.12]
+    assert {config.weight_decay for config in held_back} == {5e-4}
+    for free in (Config.choose(depth=10), Config.choose(data="t.csv", target="y")):
+        assert (free.dropout, free.weight_decay) == (0.0, 0.0)
+    assert Config.choose(dropout=0.0, weight_decay=0.0).dropout == 0.0
+
+
+def test_a_deep_network_is_narrower_trains_for_fewer_epochs_and_warms_up():
+    shallow, deep = Config.choose(depth=9), Config.choose(depth=10)
+    assert (shallow.width, shallow.epochs, shallow.warmup) == (256, 60, 0.0)
+    assert (deep.width, deep.epochs, deep.warmup) == (128, 20, 1.0)
 
 
 def test_an_option_that_is_none_counts_as_not_given():

@@ -38,6 +38,14 @@ def test_plain_lines_have_no_control_characters():
     assert "\x1b" not in shown(PlainDisplay, 3, force_terminal=True)
 
 
+@pytest.mark.parametrize("display_class", [PlainDisplay, LiveDisplay])
+def test_a_note_is_a_line_of_its_own(display_class):
+    out = io.StringIO()
+    with display_class(Console(file=out, width=90, force_terminal=True, color_system=None)) as display:
+        display.note("Something to know [1]")
+    assert "Something to know [1]\n" in out.getvalue()
+
+
 def test_a_terminal_shows_the_last_epochs_a_bar_the_speed_and_the_time_left():
     last_frame = shown(LiveDisplay, 30, force_terminal=True, color_system=None).split("\x1b[2K")[-12:]
     frame = "".join(last_frame)

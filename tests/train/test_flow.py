@@ -16,8 +16,7 @@ def watched(model, optimizer, x, y, loss=nn.functional.cross_entropy):
     with probe.listening():
         optimizer.zero_grad()
         loss(model(x), y).backward()
-    probe.note_gradients()
-    optimizer.step()
+        optimizer.step()
     return probe
 
 
@@ -76,6 +75,7 @@ def test_nothing_listens_once_the_step_is_over():
     model = nn.MLP(3, 8, 2)
     watched(model, optim.SGD(model.parameters(), lr=0.1), np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]))
     assert not any(module._forward_hooks for module in model.modules())
+    assert not any(parameter._node.hooks for parameter in model.parameters())
 
 
 def test_signals_too_small_for_the_square_of_a_float32_are_still_measured():

@@ -4,6 +4,7 @@ import math
 import struct
 
 import pytest
+from matplotlib.figure import Figure
 
 from chainrule.train.plot import plot
 
@@ -38,3 +39,20 @@ def test_every_kind_of_run_has_a_picture_of_the_same_size(lines):
     png = plot(lines, "title")
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", png[16:24]) == (1320, 880)
+
+
+@pytest.mark.parametrize("epochs, layers", [(1, 1), (2, 2), (3, 3), (4, 31)])
+def test_epochs_and_layers_are_counted_in_whole_numbers(monkeypatch, epochs, layers):
+    drawn = []
+
+    class Kept(Figure):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            drawn.append(self)
+
+    monkeypatch.setattr("matplotlib.figure.Figure", Kept)
+    plot(history(epochs, layers), "title")
+    *panels, colour_bar = drawn[0].axes
+    for ticks in [axes.get_xticks() for axes in panels] + [colour_bar.get_yticks()]:
+        assert len(ticks)
+        assert all(tick == round(tick) for tick in ticks)

@@ -1,4 +1,4 @@
-"""From a configuration to the parts that are trained: network, loss, optimiser, schedule, clipping."""
+"""From a configuration to what trains: network, loss, optimiser, schedule, clipping, and the step they make."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import nn, optim
+from chainrule.core.tensor import Tensor
 from chainrule.optim import lr_scheduler
 from chainrule.train.config import Config
 from chainrule.train.problem import Problem
@@ -74,3 +75,31 @@ def build_clip(config: Config) -> Callable[[Iterable[Any]], Any] | None:
     if config.clip_value is not None:
         return partial(optim.clip_grad_value_, clip_value=config.clip_value)
     return None
+
+
+def build_step(
+    model: nn.Module,
+    loss: Callable[[Any, Any], Tensor],
+    optimizer: optim.Optimizer,
+    clip: Callable[[Iterable[Any]], Any] | None,
+) -> Callable[[Any, Any], Tensor]:
+    """What one step of training does to the arrays: all of it, and nothing besides.
+
+    Nothing here looks at a number that it computes, so the whole can be recorded once and compiled; whoever calls it
+    reads the loss and sets the next learning rate.
+
+    Returns:
+        A function of a batch's inputs and targets that moves the parameters, and gives the loss before they moved.
+    """
+    parameters = list(model.parameters())
+
+    def train_step(inputs: Any, targets: Any) -> Tensor:
+        batch_loss = loss(model(inputs), targets)
+        optimizer.zero_grad()
+        batch_loss.backward()
+        if clip is not None:
+            clip(parameters)
+        optimizer.step()
+        return batch_loss
+
+    return train_step

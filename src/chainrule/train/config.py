@@ -22,12 +22,6 @@ SCHEDULES = ("cosine", "step", "constant")
 DTYPES = ("float32", "float64")
 TASKS = ("classification", "regression")
 
-DEEP = 10
-"""Hidden layers from which on a network gets the defaults of a deep one."""
-
-LEARNING_RATES = {"adam": 3e-3, "adamw": 3e-3, "sgd": 0.1, "rmsprop": 1e-3}
-"""Default learning rates below that depth; beyond it they fall as 1/depth, as every layer adds its own change."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -54,6 +48,7 @@ class Config:
         batch_size: rows per step.
         epochs: passes through the training rows.
         dtype: "float32" or "float64", of parameters and data.
+        compile: whether steps run as machine code; it rounds differently.
         seed: of the initial parameters, the order of the rows and dropout.
     """
 
@@ -79,6 +74,7 @@ class Config:
     batch_size: int
     epochs: int
     dtype: str
+    compile: bool
     seed: int
 
     def __post_init__(self) -> None:
@@ -130,26 +126,49 @@ def option(name: str) -> str:
 # Defaults ----------------------------------------------------------------------------------------------------------
 
 
+# They depend on depth, because what is done to every layer adds up on the way through: steps of the optimiser, and the
+# noise of dropout. So both are shared out among the layers. Few layers learn the digits by heart within some epochs:
+# those epochs are many, the layers are wide, and dropout and weight decay keep them from it. Many layers are hard
+# enough to train as it is: they get fewer epochs, half the width, nothing that weakens the signal, and one epoch to
+# warm up in, as their first steps are the most dangerous. How far a table of the user's own can be learned by heart is
+# not known here, so nothing is done against it unasked.
+
+DEEP = 10
+"""Hidden layers from which on a network gets the defaults of a deep one."""
+
+LEARNING_RATES = {"adam": 0.03, "adamw": 0.03, "sgd": 0.15, "rmsprop": 0.01}
+"""What all layers together learn at, by optimiser."""
+
+DROPOUT, MOST_DROPOUT = 1.2, 0.4
+"""What all layers together drop of the digits, and the most that one does."""
+
+
+def _share(of_all_layers: float, depth: int) -> float:
+    """What one layer gets, to two digits: there are so many hidden layers and the last."""
+    return float(f"{of_all_layers / (max(depth, 0) + 1):.2g}")  # a negative depth is refused later, by name
+
+
 def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """A value for every option, chosen to suit those that are given."""
     depth, optimizer = given.get("depth", 2), given.get("optimizer", "adam")
     deep = depth >= DEEP
+    overfits = given.get("data") is None and not deep
     return {
         "data": None,
         "target": None,
         "task": None,
         "drop": (),
         "depth": depth,
-        "width": 128,
+        "width": 128 if deep else 256,
         "activation": "relu",
         "init": "auto",
         "norm": "none",
         "residual": False,
-        "dropout": 0.2 if given.get("data") is None and not deep else 0.0,
+        "dropout": min(MOST_DROPOUT, _share(DROPOUT, depth)) if overfits else 0.0,
         "optimizer": optimizer,
-        "lr": LEARNING_RATES.get(optimizer, 1e-3) * (DEEP / depth if deep else 1),
+        "lr": _share(LEARNING_RATES.get(optimizer, 0.03), depth),
         "momentum": {"sgd": 0.9, "rmsprop": 0.0}.get(optimizer),
-        "weight_decay": 0.01 if optimizer == "adamw" else 0.0,
+        "weight_decay": 0.01 if optimizer == "adamw" else 5e-4 if overfits else 0.0,
         "schedule": "cosine",
         "warmup": 1.0 if deep and given.get("epochs", 2) > 1 else 0.0,
         "clip_norm": None,
@@ -157,6 +176,7 @@ def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
         "batch_size": 64,
         "epochs": 20 if deep else 60,
         "dtype": "float32",
+        "compile": True,
         "seed": 0,
     }
 

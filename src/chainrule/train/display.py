@@ -46,6 +46,9 @@ class Display(Protocol):
     def __enter__(self) -> Display: ...
     def __exit__(self, *error: object) -> None: ...
 
+    def note(self, line: str) -> None:
+        """Something to know about the run."""
+
     def at(self, position: Position) -> None:
         """Somewhere within an epoch, a few times a second."""
 
@@ -116,6 +119,9 @@ class PlainDisplay:
 
     def __exit__(self, *error: object) -> None: ...
 
+    def note(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+
     def at(self, position: Position) -> None:
         self._clock.left(position)
 
@@ -153,6 +159,9 @@ class LiveDisplay:
 
     def __exit__(self, *error: object) -> None:
         self._live.stop()
+
+    def note(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False)
 
     def at(self, position: Position) -> None:
         self._draw(self._lines[-LINES_AT_ONCE:], position)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -43,63 +44,62 @@ class LayerFlow:
 class FlowProbe:
     """Watches the linear layers of a network during one training step.
 
-        probe = FlowProbe(model)
-        with probe.listening():
-            loss(model(x), y).backward()
-        probe.note_gradients()      # before they are clipped
-        optimizer.step()
-        flow = probe.flow()
-
-    Attributes:
-        gradient_norm: norm of the gradient of all parameters together, once gradients were noted.
+    probe = FlowProbe(model)
+    with probe.listening():
+        train_step(x, y)        # forward, backward, clipping, update
+    flow = probe.flow()
     """
-
-    gradient_norm: float
 
     def __init__(self, model: Module) -> None:
         self._model = model
         self._layers = linear_layers(model)
-        self._error_signals = dict.fromkeys(self._layers, 0.0)
-        self._gradients: dict[str, float] = {}
+        self._error_signals: dict[str, float] = {}
+        self._gradients: dict[Tensor, float] = {}
         self._weights: dict[str, Any] = {}
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Inside, the error signal of every layer is measured as the backward pass goes by."""
-        hooks = [layer.register_forward_hook(self._listener(name)) for name, layer in self._layers.items()]
+        """Inside, error signals and gradients are measured as the backward pass goes by, before they are clipped."""
+        self._weights = {name: layer.weight.data for name, layer in self._layers.items()}
+        hooks: list[Any] = [
+            layer.register_forward_hook(partial(self._attach, name)) for name, layer in self._layers.items()
+        ]
+        for parameter in self._model.parameters():
+            hooks.append(parameter.register_hook(partial(_note, self._gradients, parameter)))
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _listener(self, name: str) -> Any:
-        def note(cotangent: Tensor) -> None:
-            self._error_signals[name] = norm(cotangent)
+    def _attach(self, name: str, layer: Module, inputs: tuple, output: Tensor) -> None:
+        output.register_hook(partial(_note, self._error_signals, name))
 
-        def attach(layer: Module, inputs: tuple, output: Tensor) -> None:
-            output.register_hook(note)
-
-        return attach
-
-    def note_gradients(self) -> None:
-        """Measure the gradients, and remember the weights that the step starts from."""
-        self.gradient_norm = math.hypot(*(norm(p.grad) for p in self._model.parameters() if p.grad is not None))
-        for name, layer in self._layers.items():
-            self._gradients[name] = math.hypot(*(norm(p.grad) for p in layer.parameters() if p.grad is not None))
-            self._weights[name] = layer.weight.data
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of the gradient of all parameters together."""
+        return self._gradient_of(self._model)
 
     def flow(self) -> list[LayerFlow]:
         """What was seen, first layer first."""
         return [
-            LayerFlow(name, self._error_signals[name], self._gradients[name], self._update_ratio(name, layer))
+            LayerFlow(
+                name, self._error_signals.get(name, 0.0), self._gradient_of(layer), self._update_ratio(name, layer)
+            )
             for name, layer in self._layers.items()
         ]
+
+    def _gradient_of(self, module: Module) -> float:
+        return math.hypot(*(self._gradients.get(parameter, 0.0) for parameter in module.parameters()))
 
     def _update_ratio(self, name: str, layer: Linear) -> float:
         before = self._weights[name]
         size = norm(before)
         return norm(layer.weight.data - before) / size if size else 0.0
+
+
+def _note(norms: dict[Any, float], key: Any, gradient: Tensor) -> None:
+    norms[key] = norm(gradient)
 
 
 def linear_layers(model: Module) -> dict[str, Linear]:

@@ -49,6 +49,8 @@ class Loop:
         """
         # Overflow is looked for in the loss, once a step, and reported with its place.
         with StopRequest() as stop, self.display, np.errstate(all="ignore"):
+            for line in self.training.compile():
+                self.display.note(line)
             try:
                 while not self.training.finished:
                     self._run_epoch(stop)

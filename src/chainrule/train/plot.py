@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.ticker import MaxNLocator
 
 COLOURS = "viridis"
 FLOOR = 1e-45
@@ -37,6 +38,8 @@ def plot(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
     _draw_quality(quality, history)
     _draw_gradients(over_epochs, history)
     _draw_flow(over_layers, history)
+    for axes in (loss, quality, over_epochs, over_layers):
+        axes.xaxis.set_major_locator(_whole_numbers())
     png = BytesIO()
     FigureCanvasAgg(figure).print_png(png)
     return png.getvalue()
@@ -52,7 +55,7 @@ def _draw_quality(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     if "test_accuracy" in history[-1]:
         best = max(line["test_accuracy"] for line in history)
         axes.set(title=f"Accuracy (test: {history[-1]['test_accuracy']:.1%}, best {best:.1%})", xlabel="epoch")
-        axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
         _draw_both_parts(axes, history, "accuracy")
         lowest = min(min(line["train_accuracy"], line["test_accuracy"]) for line in history)
         axes.set_ylim(lowest - 0.05, 1.01)
@@ -82,7 +85,6 @@ def _draw_gradients(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     """One line per layer over the epochs, coloured by depth."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
-    from matplotlib.ticker import MaxNLocator
 
     axes.set(title="Norm of each layer's gradient", xlabel="epoch", yscale="log")
     norms = _table(history, "gradient")
@@ -99,24 +101,27 @@ def _draw_gradients(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
         )
     axes.grid(alpha=0.3)
     _note_if_nothing(axes, norms)
-    colours = axes.figure.colorbar(depth, ax=axes, label="layer (1: next to the input)")
-    colours.locator = MaxNLocator(integer=True)
+    axes.figure.colorbar(depth, ax=axes, ticks=_whole_numbers(), label="layer (1: next to the input)")
 
 
 def _draw_flow(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     """The error signal from layer to layer, at the beginning, in the middle and at the end of the run."""
-    from matplotlib.ticker import MaxNLocator
-
     axes.set(title="Norm of the error signal at each layer's output", xlabel="layer", yscale="log")
     signals = _table(history, "error_signal")
     layers = np.arange(1, signals.shape[1] + 1)
     for index in sorted({0, len(history) // 2, len(history) - 1}):
         marker = "." if len(layers) <= 50 else None
         axes.plot(layers, signals[index], marker=marker, label=f"epoch {history[index]['epoch']}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     axes.grid(alpha=0.3)
     _note_if_nothing(axes, signals)
+
+
+def _whole_numbers() -> MaxNLocator:
+    """Ticks for epochs and layers, of which there is no half."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(integer=True, min_n_ticks=1)
 
 
 def _note_if_nothing(axes: Axes, values: NDArray[np.float64]) -> None:

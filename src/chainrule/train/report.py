@@ -12,8 +12,8 @@ from rich.table import Table
 from chainrule.train.display import spread
 from chainrule.train.flow import LayerFlow, verdict
 
-ROWS_SHOWN = 16
-"""Layers the table shows; of deeper networks, so many spread over the depth."""
+ALL_SHOWN, SOME_SHOWN = 40, 16
+"""Up to how many layers the table shows them all, and how many, spread over the depth, of a deeper network."""
 
 
 def report_quality(console: Console, metrics: Mapping[str, Any]) -> None:
@@ -41,7 +41,7 @@ def report_flow(console: Console, flow: Sequence[LayerFlow], shapes: Mapping[str
         shapes: of the layers' weights, (out, in), by layer name.
         when: the moment or span the numbers are of.
     """
-    shown = spread(len(flow), ROWS_SHOWN)
+    shown = spread(len(flow), len(flow) if len(flow) <= ALL_SHOWN else SOME_SHOWN)
     some = f" ({len(shown)} of {len(flow)} layers)" if len(shown) < len(flow) else ""
     console.print(f"\nGradient flow, {when}{some}", style="bold", highlight=False)
     table = Table(box=None, padding=(0, 2), header_style="bold")

@@ -1,7 +1,7 @@
 """How many threads matrix products get: for small ones a second thread costs more than it gives.
 
-A product of the size that digits need takes some ten microseconds, about as long as waking a thread; and where another
-program is using that core, each product waits for it, which has been seen to slow a run down a hundredfold.
+A product of the size that digits need takes some ten to some hundred microseconds, and waking a thread about ten. Where
+another program is using that core, each product waits for it, which has been seen to slow a run down a hundredfold.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from threadpoolctl import threadpool_limits
 
 from chainrule.train.config import Config
 
-SMALL_PRODUCT = 4_000_000
-"""Multiplications in a matrix product below which a second thread does not pay (measured with OpenBLAS, float32)."""
+SMALL_PRODUCT = 8_000_000
+"""Multiplications in a matrix product below which a second thread gives little (measured with OpenBLAS, float32)."""
 
 
 def suitable_threads(config: Config, features: int) -> AbstractContextManager[Any]:

@@ -6,14 +6,17 @@ One step, one epoch and one measurement are here. When to save, what to show and
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any
 
 from chainrule import nn
+from chainrule.compile import compile as compile_step
+from chainrule.core.tensor import Tensor
 from chainrule.data import batches
-from chainrule.train.build import build_clip, build_loss, build_model, build_optimizer, build_schedule
+from chainrule.train.build import build_clip, build_loss, build_model, build_optimizer, build_schedule, build_step
 from chainrule.train.config import Config
 from chainrule.train.errors import Diverged, RunError
 from chainrule.train.flow import FlowProbe, LayerFlow, linear_layers
@@ -50,6 +53,7 @@ class Training:
         config: the options.
         problem: the data.
         model: the network.
+        train_step: what a step does to it, as a function of inputs and targets that gives the loss.
         progress: how far it is.
         batches_per_epoch, steps: how many steps an epoch and the whole run have.
     """
@@ -65,14 +69,44 @@ class Training:
         self.loss = build_loss(problem)
         self.optimizer = build_optimizer(config, self.model)
         self.schedule = build_schedule(config, self.optimizer, self.batches_per_epoch)
-        self._parameters = list(self.model.parameters())
-        self._clip = build_clip(config)
+        self.train_step = build_step(self.model, self.loss, self.optimizer, build_clip(config))
+        self._fast_step = self.train_step
 
     @property
     def finished(self) -> bool:
         return self.progress.epoch == self.config.epochs
 
     # Steps -----------------------------------------------------------------------------------------------------------
+
+    def compile(self) -> list[str]:
+        """Compile the step, if the configuration says so, for all shapes of batches.
+
+        The compiler records a step that is really made, by NumPy, which rounds differently. So it is made here, and
+        then undone: every step of the run is made by the program, wherever the run was interrupted.
+
+        Returns:
+            What there is to say of it, a line each: why the steps run uncompiled although they should not, warnings.
+        """
+        if not self.config.compile or self.finished:
+            return []
+        inputs, targets = self.problem.train_inputs, self.problem.train_targets
+        step = compile_step(self.train_step, strict=True)
+        self.optimizer.prepare()
+        before = self.model.state_dict(), nn.random.get_rng_state()
+        optimizer_before = {parameter: dict(state) for parameter, state in self.optimizer.state.items()}
+        try:
+            with warnings.catch_warnings(record=True) as warned:
+                for rows in {len(rows): rows for rows in self._row_batches(0)}.values():
+                    step(inputs[rows], targets[rows])
+        except Exception as error:  # whatever it is, the run can do without
+            return [f"Steps run uncompiled, as --no-compile: {' '.join(f'{type(error).__name__}: {error}'.split())}"]
+        finally:
+            self.model.load_state_dict(before[0])
+            nn.random.set_rng_state(before[1])
+            for parameter, state in optimizer_before.items():
+                self.optimizer.state[parameter].update(state)
+        self._fast_step = step
+        return [str(warning.message) for warning in warned]
 
     def steps_of_epoch(self) -> Iterator[None]:
         """Do what is left of the running epoch; yields after every step, when everything may be saved.
@@ -84,10 +118,9 @@ class Training:
         inputs, targets = problem.train_inputs, problem.train_targets
         for rows in self._row_batches(progress.epoch)[progress.batch :]:
             start = perf_counter()
-            if progress.batch:
-                loss = self._step(inputs[rows], targets[rows])
-            else:
-                loss = self._watched_step(inputs[rows], targets[rows])
+            step = self._fast_step if progress.batch else self._watched_step
+            loss = step(inputs[rows], targets[rows]).item()
+            self.schedule.step()
             if not math.isfinite(loss):
                 raise self._diverged(loss, f"step {progress.batch + 1} of epoch {progress.epoch + 1}")
             progress.batch += 1
@@ -96,23 +129,11 @@ class Training:
             progress.seconds += perf_counter() - start
             yield
 
-    def _step(self, inputs: Any, targets: Any, probe: FlowProbe | None = None) -> float:
-        loss = self.loss(self.model(inputs), targets)
-        self.optimizer.zero_grad()
-        loss.backward()
-        if probe is not None:
-            probe.note_gradients()
-        if self._clip is not None:
-            self._clip(self._parameters)
-        self.optimizer.step()
-        self.schedule.step()
-        return loss.item()
-
-    def _watched_step(self, inputs: Any, targets: Any) -> float:
+    def _watched_step(self, inputs: Any, targets: Any) -> Tensor:
         """The same step with its gradient flow measured."""
         probe = FlowProbe(self.model)
         with probe.listening():
-            loss = self._step(inputs, targets, probe)
+            loss = self.train_step(inputs, targets)
         self.progress.flow, self.progress.gradient_norm = probe.flow(), probe.gradient_norm
         return loss
 
@@ -185,7 +206,7 @@ class Training:
         network = [shape, config.activation] + ["residual"] * config.residual
         network += [f"{config.norm} norm"] * (config.norm != "none")
         network += [f"dropout {config.dropout:g}"] * bool(config.dropout)
-        parameters = sum(parameter.size for parameter in self._parameters)
+        parameters = sum(parameter.size for parameter in self.model.parameters())
         return (
             f"MLP {', '.join(network)}: {parameters:,} parameters in {config.dtype}; {config.optimizer}, "
             f"learning rate {config.lr:g} ({config.schedule}); {config.epochs} epochs of {self.batches_per_epoch} steps"
