@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import select
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,32 +20,67 @@ _ROOT = Path(__file__).parents[1]
 
 
 class WorkerFailed(RuntimeError):
-    """A worker raised, or died; the message has its traceback."""
+    """A worker raised, or died; the message has its traceback, and `kind` is the name of the last exception."""
+
+    @property
+    def kind(self) -> str:
+        last = [line for line in str(self).splitlines() if re.match(r"[\w.]+(:|$)", line)]
+        return last[-1].partition(":")[0].rpartition(".")[2]
+
+
+class TooSlow(RuntimeError):
+    """A worker did not answer in time; its process was ended."""
 
 
 @dataclass(eq=False)
 class Member:
-    """One worker: a contender limited to a number of threads."""
+    """One worker: a contender limited to a number of threads.
+
+    Attributes:
+        contender, threads: who it is.
+        environment: further variables of its environment.
+        process: its process, which `start` makes.
+    """
 
     contender: Contender
     threads: int
-    process: subprocess.Popen = field(repr=False)
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
+    process: subprocess.Popen = field(init=False, repr=False)
 
     @property
     def name(self) -> str:
         return f"{self.contender.label}, {self.threads} thread{'s' * (self.threads > 1)}"
 
-    def ask(self, request: str, **arguments: Any) -> Any:
-        """Have the worker call its method `request`; wait for the answer.
+    def start(self) -> None:
+        """Start the process, which answers once when it is ready."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", self.contender.key],
+            cwd=_ROOT, env=_environment(self.threads) | self.environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def end(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+    def ask(self, request: str, within: float | None = None, **arguments: Any) -> Any:
+        """Have the worker call its method `request`; wait for the answer, for `within` seconds at most.
 
         Raises:
             WorkerFailed: the method raised, or the process is gone.
+            TooSlow: there was no answer in time. The worker knows nothing any more: what was ended is started anew.
         """
         try:
             self.process.stdin.write(json.dumps({"do": request, "with": arguments}) + "\n")  # type: ignore[union-attr]
             self.process.stdin.flush()  # type: ignore[union-attr]
         except BrokenPipeError:
             pass  # the missing answer says so
+        if within is not None and not select.select([self.process.stdout], [], [], within)[0]:  # type: ignore[type-var]
+            self.end()
+            self.start()
+            self.listen()
+            raise TooSlow(f"{self.name}: no answer to {request!r} in {within:.0f} s")
         return self.listen()
 
     def listen(self) -> Any:
@@ -69,24 +106,13 @@ def crew(contenders: Sequence[Contender], threads: Sequence[int], **environment:
         WorkerFailed: a framework cannot be imported.
     """
     with ExitStack() as stack:
-        members = []
-        for contender in contenders:
-            for number in threads:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "benchmarks.worker", contender.key],
-                    cwd=_ROOT, env=_environment(number) | environment, text=True,
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                )  # fmt: skip
-                stack.callback(_end, process)
-                members.append(Member(contender, number, process))
+        members = [Member(contender, number, environment) for contender in contenders for number in threads]
+        for member in members:
+            member.start()
+            stack.callback(member.end)
         for member in members:
             member.listen()
         yield members
-
-
-def _end(process: subprocess.Popen) -> None:
-    process.kill()
-    process.communicate()
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.agreement import TOLERANCE
+from benchmarks.cases import MLP, Derivative
 from benchmarks.machine import DISTURBED
 from benchmarks.results import Results, write_text
 from benchmarks.tables import tables
@@ -16,14 +16,20 @@ _HOW = f"""\
 ## How it is measured
 
 Every contender does the same work from the same weights on the same data, written as its own documentation would
-write it (`benchmarks/contenders/`). Before anything is timed, the results of all of them over 20 steps must agree to
-a relative {TOLERANCE:.0e}; the run stops if they do not.
+write it (`benchmarks/contenders/`). Before anything is timed, the losses of all of them over {MLP.results} steps must
+agree to a relative {MLP.tolerance:.0e}, and values and derivatives in float64 to {Derivative.tolerance:.0e} (an array
+by its products with random directions); the run stops if they do not.
 
 Frameworks that share a process disturb each other: the threads of one keep spinning while the next computes. So each
 contender has a process of its own, and they take turns: in every round, in a new order, each runs for a while and the
 others sleep. A time is the median over all steps of all rounds; a ratio is taken within each round, and its median and
 quartiles over the rounds are given. Every contender is shown with the number of threads and the setting with which it
-was fastest. A turn in which other processes took more than {DISTURBED:.0%} of the machine is repeated.
+was fastest; PyTorch may also count subnormal numbers as zero where gradients vanish. What does not compile in time is
+stopped, and the table says so. A turn in which other processes took more than {DISTURBED:.0%} of the machine is
+repeated.
+
+The hand-written C (`benchmarks/contenders/c/`) is compiled with `-O3 -march=native` when the benchmark runs, and calls
+the BLAS of NumPy's wheel. Its update is part of the product that makes a weight's gradient, which it never stores.
 
 Absolute times move from machine to machine; ratios of one run are what to quote.
 """

@@ -11,7 +11,7 @@ from statistics import quantiles
 from typing import Any, NamedTuple
 
 from benchmarks.agreement import Agreement
-from benchmarks.contenders import SUBJECT
+from benchmarks.contenders import COMPILED, SUBJECT, Contender
 from benchmarks.machine import DISTURBED
 
 
@@ -54,13 +54,22 @@ class Column:
 
 @dataclass
 class TimedRow:
-    """One case, timed. `others` is the share of the machine that other processes took meanwhile, if known."""
+    """One case, timed.
+
+    Attributes:
+        case, kind: its name and what sort of row it is.
+        agreement: that all compute the same.
+        columns: the contenders.
+        others: share of the machine that other processes took meanwhile, if known.
+        missing: why a contender has no column, in words.
+    """
 
     case: str
     kind: str
     agreement: Agreement
     columns: list[Column]
     others: float | None
+    missing: dict[str, str] = field(default_factory=dict)
 
     @property
     def disturbed(self) -> bool:
@@ -70,12 +79,61 @@ class TimedRow:
     def column(self, contender: str) -> Column | None:
         return next((column for column in self.columns if column.contender == contender), None)
 
+    @property
+    def reference(self) -> Column | None:
+        """What the others are compared with: chainrule, compiled if it can be."""
+        return self.column(COMPILED.key) or self.column(SUBJECT.key)
+
     def ratio(self, contender: str) -> Quartiles | None:
-        """How many times longer than chainrule a contender took, round by round; None if one is missing."""
-        column, own = self.column(contender), self.column(SUBJECT.key)
+        """How many times longer than the reference a contender took, round by round; None if one is missing."""
+        column, own = self.column(contender), self.reference
         if column is None or own is None:
             return None
         return quartiles([theirs / ours for theirs, ours in zip(column.rounds, own.rounds, strict=True)])
+
+    def fastest(self, contenders: Sequence[Contender]) -> Column | None:
+        """The column with the least median among some contenders."""
+        keys = {contender.key for contender in contenders}
+        columns = [column for column in self.columns if column.contender in keys]
+        return min(columns, key=lambda column: column.seconds.median, default=None)
+
+
+@dataclass
+class FirstCall:
+    """What the user of a contender waits for in a new process, in seconds.
+
+    Attributes:
+        case, contender: the row and the column.
+        imported: to import the framework.
+        cold: the first call, which compiles, with nothing in any cache on disk; None if it was given up.
+        cached: the first call in a second process, which finds what the first one left on disk.
+        again: the call after that.
+    """
+
+    case: str
+    contender: str
+    imported: float
+    cold: float | None
+    cached: float | None
+    again: float | None
+
+
+@dataclass
+class StepMemory:
+    """By how many bytes the process grew for a training step: at most, and for good; with the network's parameters."""
+
+    contender: str
+    peak: int
+    held: int
+
+
+@dataclass
+class StepMemoryRow:
+    """One network, by the memory of a training step; `parameters` is how many bytes those have."""
+
+    case: str
+    parameters: int
+    steps: list[StepMemory]
 
 
 @dataclass
@@ -113,6 +171,8 @@ class Results:
     timed: list[TimedRow] = field(default_factory=list)
     memory: list[MemoryRow] = field(default_factory=list)
     forward_mode: dict[int, int] = field(default_factory=dict)
+    first_calls: list[FirstCall] = field(default_factory=list)
+    step_memory: list[StepMemoryRow] = field(default_factory=list)
 
     @property
     def warning(self) -> str:
@@ -140,6 +200,11 @@ class Results:
             row["columns"] = [Column(**column) for column in row["columns"]]
         raw["timed"] = [TimedRow(**row) for row in raw["timed"]]
         raw["memory"] = [MemoryRow(row["case"], [KeptMemory(**kept) for kept in row["kept"]]) for row in raw["memory"]]
+        raw["first_calls"] = [FirstCall(**call) for call in raw.get("first_calls", [])]
+        raw["step_memory"] = [
+            StepMemoryRow(row["case"], row["parameters"], [StepMemory(**step) for step in row["steps"]])
+            for row in raw.get("step_memory", [])
+        ]
         raw["forward_mode"] = {int(depth): peak for depth, peak in raw["forward_mode"].items()}
         return cls(**raw)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.contenders import BY_KEY, CONTENDERS, SUBJECT
-from benchmarks.results import Column, KeptMemory, Results, TimedRow
+from benchmarks.contenders import BOUND, BY_KEY, COMPILED, CONTENDERS, PEERS, SUBJECT, Contender
+from benchmarks.results import Column, FirstCall, KeptMemory, Results, StepMemory, TimedRow
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,20 @@ class Table:
 
 def tables(results: Results) -> Iterator[Table]:
     """Every table that there are figures for."""
+    if any(row.reference for row in results.timed):
+        yield summary(results)
+    for kind, title, reading in _TIMED:
+        rows = [row for row in results.timed if row.kind == kind]
+        if rows:
+            yield Table(title, f"{reading} {_RATIOS}", _times(rows))
     steps = [row for row in results.timed if row.kind == "mlp"]
-    if steps:
+    if results.first_calls:
         yield Table(
-            "One training step",
-            "Median time of a step (forward, backward, SGD update), and how many times longer than chainrule it took: "
-            "median and quartiles over the rounds.",
-            _times(steps),
-        )
-    scalar = [row for row in results.timed if row.kind == "scalar"]
-    if scalar:
-        yield Table(
-            "Gradient of a scalar function of a float",
-            "Median time of a call, from float to gradient, and how many times longer than chainrule's.",
-            _times(scalar),
+            "The first call",
+            "What the user of a new process waits for: the import of the framework; the first call, which compiles, "
+            "with nothing in any cache on disk; the first call when an earlier process has left there what it could. "
+            "The call after that is what the tables above are about.",
+            _first_calls(results.first_calls),
         )
     phases = _phases(steps)
     if phases:
@@ -49,6 +49,13 @@ def tables(results: Results) -> Iterator[Table]:
             "chainrule's graph, PyTorch's saved tensors); in brackets, by how much the process grew meanwhile, which "
             "includes the result.",
             _memory(results),
+        )
+    if results.step_memory:
+        yield Table(
+            "Memory of a training step",
+            "By how much the process grew from before the network was made to its fourth step: at most, and for good; "
+            "with the parameters. A small network was trained before, so that what a framework loads does not count.",
+            _step_memory(results),
         )
     if results.forward_mode:
         yield Table(
@@ -66,13 +73,62 @@ def tables(results: Results) -> Iterator[Table]:
         )
 
 
+_RATIOS = (
+    "Below the median time: how many times longer than chainrule it took (compiled, where there is that column), "
+    "median and quartiles over the rounds."
+)
+
+_TIMED = (
+    ("mlp", "One training step", "A step is forward, backward and the SGD update."),
+    ("scalar", "Gradient of a scalar function of a float", "A call, from float to gradient."),
+    ("derivative", "Derivatives of array functions", "In float64."),
+    ("loop", "Loops over scalars", "The value and the gradient of a Python loop or recursion over floats, in float64."),
+)
+
+
+def summary(results: Results) -> Table:
+    """chainrule's times beside the fastest peer's and the bound's: the table for whoever reads only one."""
+    return Table(
+        "In short",
+        "Median times, and how many times longer than chainrule (compiled, where there is that column) the fastest "
+        "peer took, each at its best setting, and the hand-written C.",
+        [
+            ["", COMPILED.label, SUBJECT.label, "fastest peer", "", BOUND.label],
+            *(_summary_row(row) for row in results.timed if row.reference),
+        ],
+    )
+
+
+def _summary_row(row: TimedRow) -> list[str]:
+    own = [_median(row.column(contender.key)) for contender in (COMPILED, SUBJECT)]
+    peer = row.fastest(PEERS)
+    beside = ["–", ""] if peer is None else [_beside(row, BY_KEY[peer.contender]), BY_KEY[peer.contender].label]
+    return [row.case, *own, *beside, _beside(row, BOUND)]
+
+
+def _beside(row: TimedRow, contender: Contender) -> str:
+    ratio = row.ratio(contender.key)
+    return "–" if ratio is None else f"{_median(row.column(contender.key))}, {_times_longer(ratio.median)}"
+
+
+def _median(column: Column | None) -> str:
+    return "–" if column is None else seconds(column.seconds.median)
+
+
 def seconds(value: float) -> str:
-    """Three digits, in µs or ms."""
-    return f"{_digits(value * 1e6)} µs" if value < 1e-3 else f"{_digits(value * 1e3)} ms"
+    """Three digits, in µs, ms or s."""
+    if value < 1e-3:
+        return f"{_digits(value * 1e6)} µs"
+    return f"{_digits(value * 1e3)} ms" if value < 1 else f"{_digits(value)} s"
 
 
 def _digits(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _times_longer(ratio: float) -> str:
+    """Two decimals; of much less than one, the inverse says more."""
+    return f"{ratio:.2f}×" if ratio >= 0.1 else f"1/{1 / ratio:,.{0 if ratio < 0.01 else 1}f}×"
 
 
 def _bytes(count: int) -> str:
@@ -80,7 +136,8 @@ def _bytes(count: int) -> str:
 
 
 def _present(rows: Sequence[TimedRow]) -> list[str]:
-    return [contender.key for contender in CONTENDERS if any(row.column(contender.key) for row in rows)]
+    found = {key for row in rows for key in (*row.missing, *(column.contender for column in row.columns))}
+    return [contender.key for contender in CONTENDERS if contender.key in found]
 
 
 def _times(rows: Sequence[TimedRow]) -> list[list[str]]:
@@ -94,11 +151,40 @@ def _times(rows: Sequence[TimedRow]) -> list[list[str]]:
 def _time(row: TimedRow, key: str) -> str:
     column, ratio = row.column(key), row.ratio(key)
     if column is None:
-        return "–"
+        return row.missing.get(key, "–")
     text = seconds(column.seconds.median)
-    if key == SUBJECT.key or ratio is None:
+    if column is row.reference or ratio is None:
         return text
-    return f"{text}\n{ratio.median:.2f}×\n{ratio.lower:.2f}–{ratio.upper:.2f}"
+    return f"{text}\n{_times_longer(ratio.median)}\n{_times_longer(ratio.lower)} – {_times_longer(ratio.upper)}"
+
+
+def _first_calls(calls: Sequence[FirstCall]) -> list[list[str]]:
+    rows = [["", "", "import", "first call, nothing cached", "first call, cached", "the call after"]]
+    before = ""
+    for call in calls:
+        times = [
+            "too long" if value is None else seconds(value)
+            for value in (call.imported, call.cold, call.cached, call.again)
+        ]
+        rows.append([call.case if call.case != before else "", BY_KEY[call.contender].label, *times])
+        before = call.case
+    return rows
+
+
+def _step_memory(results: Results) -> list[list[str]]:
+    found = [{step.contender: step for step in row.steps} for row in results.step_memory]
+    keys = [contender.key for contender in CONTENDERS if any(contender.key in steps for steps in found)]
+    return [
+        ["", "parameters", *(BY_KEY[key].label for key in keys)],
+        *(
+            [row.case, _bytes(row.parameters), *(_step(steps.get(key)) for key in keys)]
+            for row, steps in zip(results.step_memory, found, strict=True)
+        ),
+    ]
+
+
+def _step(memory: StepMemory | None) -> str:
+    return "–" if memory is None else f"{_bytes(memory.peak)}\n({_bytes(memory.held)})"
 
 
 def _phases(rows: Sequence[TimedRow]) -> list[list[str]]:

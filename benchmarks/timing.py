@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from statistics import mean, median
 
-from benchmarks.agreement import Agreement, agree
-from benchmarks.cases import MLP, Scalar
-from benchmarks.crew import Member
+from benchmarks.agreement import Agreement, Digest, agree
+from benchmarks.cases import Timed
+from benchmarks.crew import Member, TooSlow, WorkerFailed
 from benchmarks.results import Column, TimedRow, quartiles
 from benchmarks.turns import Effort, Entry, Turn, Turns
-
-#: Results that are compared: twenty training steps.
-_RESULTS = 20
 
 #: What took this much longer than the best in its trial will not turn out to be the best.
 _HOPELESS = 1.5
 
 
-def measure(case: MLP | Scalar, members: Sequence[Member], effort: Effort, note: Callable[[str], None]) -> TimedRow:
+def measure(case: Timed, members: Sequence[Member], effort: Effort, note: Callable[[str], None]) -> TimedRow:
     """All of one row.
 
     Args:
@@ -34,7 +32,7 @@ def measure(case: MLP | Scalar, members: Sequence[Member], effort: Effort, note:
         WorkerFailed: one of them raised.
     """
     note(f"{case.name}: preparing")
-    entries, agreement = prepare(case, members)
+    entries, reasons, agreement = prepare(case, members, effort.compilation)
     turns = Turns(case, effort, members)
     note(f"{case.name}: trying {len(entries)} settings")
     tried = turns.trials(entries)
@@ -50,23 +48,63 @@ def measure(case: MLP | Scalar, members: Sequence[Member], effort: Effort, note:
         if best is None or column.seconds.median < best.seconds.median:
             columns[column.contender] = column
     known = [turn.others for all_turns in taken.values() for turn in all_turns if turn.others is not None]
-    return TimedRow(case.name, case.kind, agreement, list(columns.values()), mean(known) if known else None)
+    missing = {key: reason for key, reason in reasons.items() if key not in columns}
+    return TimedRow(case.name, case.kind, agreement, list(columns.values()), mean(known) if known else None, missing)
 
 
-def prepare(case: MLP | Scalar, members: Sequence[Member]) -> tuple[list[Entry], Agreement]:
-    """Set up every setting of every worker, and check that the first results of all agree."""
+def prepare(case: Timed, members: Sequence[Member], within: float) -> tuple[list[Entry], dict[str, str], Agreement]:
+    """Set up every setting of every worker, and check that the first results of all agree.
 
-    def first_results(member: Member) -> list[tuple[Entry, float]]:
-        settings = member.ask("settings", case=case.name)
-        return [(Entry(member, name), member.ask("prepare", case=case.name, setting=name)) for name in settings]
+    Args:
+        case: the row.
+        members: the workers that take part.
+        within: seconds that a first call may take.
 
+    Returns:
+        What is ready; in words why something of a contender is not, by its key; the agreement.
+
+    Raises:
+        Disagreement: the contenders do not compute the same thing.
+        WorkerFailed: none of them can do it at all.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # some compile for a long time
-        first = dict(pair for pairs in pool.map(first_results, members) for pair in pairs)
-    rows = {}
-    for entry, result in first.items():
-        arguments = {"case": case.name, "setting": entry.setting, "count": _RESULTS - 1}
-        rows[str(entry)] = [result, *entry.member.ask("results", **arguments)]
-    return list(first), agree(case.name, rows)
+        prepared = list(pool.map(lambda member: _first_results(case, member, within), members))
+    ready = {entry: results for found, _ in prepared for entry, results in found.items()}
+    reasons = {member.contender.key: why for member, (_, why) in zip(members, prepared, strict=True) if why}
+    if not ready:
+        raise WorkerFailed(f"{case.name}: nobody can do it: {reasons}")
+    rows = {str(entry): results for entry, results in ready.items()}
+    return list(ready), reasons, agree(case.name, rows, case.tolerance)
+
+
+def _first_results(case: Timed, member: Member, within: float) -> tuple[dict[Entry, list[Digest]], str]:
+    """The first results of the settings that are ready in time, and why the last of the others is not."""
+    waiting = member.ask("settings", case=case.name)
+    why = ""
+    ready: dict[Entry, list[Digest]] = {}
+    while waiting:
+        name = waiting.pop(0)
+        try:
+            first = member.ask("prepare", within, case=case.name, setting=name)
+            ready[Entry(member, name)] = [first]
+        except TooSlow:
+            why = f"did not compile\nin {within:.0f} s"
+            waiting = [entry.setting for entry in ready] + waiting  # the worker has forgotten them
+            ready.clear()
+        except WorkerFailed as error:
+            why = _failure(error)
+    for entry, results in list(ready.items()):
+        try:
+            results += member.ask("results", case=case.name, setting=entry.setting, count=case.results - 1)
+        except WorkerFailed as error:
+            why = _failure(error)
+            del ready[entry]
+    return ready, why
+
+
+def _failure(error: WorkerFailed) -> str:
+    print(error, file=sys.stderr)
+    return f"failed:\n{error.kind}"
 
 
 def _finalists(tried: dict[Entry, float]) -> list[Entry]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks.cases import MLP, Scalar
+from benchmarks.cases import Timed
 from benchmarks.crew import Member
 from benchmarks.machine import DISTURBED, Neighbours
 
@@ -27,12 +27,14 @@ class Effort:
         seconds: the length of a turn.
         trial: the length of the two turns in which a setting is tried.
         patience: seconds that may be spent on repeating disturbed turns, for each case.
+        compilation: seconds after which a first call, which compiles, is given up.
     """
 
     rounds: int = 8
     seconds: float = 0.3
     trial: float = 0.15
     patience: float = 15.0
+    compilation: float = 180.0
 
 
 class Entry(NamedTuple):
@@ -69,7 +71,7 @@ class Turn(NamedTuple):
 class Turns:
     """The turns of one case."""
 
-    case: MLP | Scalar
+    case: Timed
     effort: Effort
     members: Sequence[Member]
     patience: float = field(init=False)

@@ -15,9 +15,10 @@ import traceback
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.cases import CASES, Deep
+from benchmarks.agreement import Digest, digest
+from benchmarks.cases import CASES, MLP, Deep
 from benchmarks.contenders import BY_KEY, Workload
-from benchmarks.machine import resident_bytes
+from benchmarks.machine import peak_resident_bytes, resident_bytes
 
 #: A block has at least this many repetitions, however long they take.
 _FEWEST = 3
@@ -27,8 +28,11 @@ class Worker:
     """What the parent may ask for; every method takes and returns what JSON can carry."""
 
     def __init__(self, contender: str) -> None:
+        began = time.perf_counter()
         self._module = BY_KEY[contender].module()
+        self._import_seconds = time.perf_counter() - began
         self._workloads: dict[tuple[str, str], Workload] = {}
+        self._entered: tuple[str, str] | None = None
 
     def _settings(self, case: str) -> Any:
         return getattr(self._module, CASES[case].kind)(CASES[case])
@@ -37,25 +41,47 @@ class Worker:
         """The names of the ways to run a case."""
         return list(self._settings(case))
 
-    def prepare(self, case: str, setting: str) -> float:
+    def prepare(self, case: str, setting: str) -> Digest:
         """Set a workload up and run it once, which compiles what is to be compiled; returns the first result."""
-        self._workloads[case, setting] = workload = self._settings(case)[setting]()
-        return _repeat(workload)
+        self._workloads[case, setting] = self._settings(case)[setting]()
+        return _repeat(self._workload(case, setting))
 
-    def results(self, case: str, setting: str, count: int) -> list[float]:
+    def imported(self) -> float:
+        """Seconds it took to import the framework."""
+        return self._import_seconds
+
+    def first_call(self, case: str, setting: str) -> dict[str, float]:
+        """Seconds to import the framework, and to run a case for the first and for the second time."""
+        self._workloads[case, setting] = self._settings(case)[setting]()
+        phases = self._workload(case, setting).phases.values()
+        columns = _timed(list(phases), 0.0)
+        first, second = (sum(column[repetition] for column in columns) for repetition in (0, 1))
+        return {"imported": self._import_seconds, "first": first, "second": second}
+
+    def results(self, case: str, setting: str, count: int) -> list[Digest]:
         """The results of further repetitions."""
-        return [_repeat(self._workloads[case, setting]) for _ in range(count)]
+        workload = self._workload(case, setting)
+        return [_repeat(workload) for _ in range(count)]
 
     def block(self, case: str, setting: str, seconds: float) -> dict[str, list[float]]:
         """Seconds that each phase took in every repetition of a block, after a warm-up of a fifth of its time."""
-        phases = self._workloads[case, setting].phases
+        phases = self._workload(case, setting).phases
         _timed(list(phases.values()), seconds / 5)
         columns = _timed(list(phases.values()), seconds)
         return dict(zip(phases, columns, strict=True))
 
+    def _workload(self, case: str, setting: str) -> Workload:
+        """A workload that was prepared, the process set for it."""
+        workload = self._workloads[case, setting]
+        if self._entered != (case, setting):
+            workload.enter()
+            self._entered = case, setting
+        return workload
+
     def forget(self, case: str) -> None:
         """Free everything that was prepared for a case."""
         self._workloads = {key: workload for key, workload in self._workloads.items() if key[0] != case}
+        self._entered = None
         if hasattr(self._module, "reset"):
             self._module.reset()
         gc.collect()
@@ -73,6 +99,23 @@ class Worker:
         del result
         return {"kept": sum(kept.values()), "blocks": len(kept), "grown": after - before}
 
+    def step_memory(self, warm_up: str, case: str, setting: str) -> dict[str, int]:
+        """Bytes by which the process grew, at most and for good, from before a network was made to a step of it.
+
+        A small network is trained first, so that what a framework loads, or needs to compile, does not count.
+        """
+        for name in (warm_up, case):
+            assert isinstance(CASES[name], MLP)
+            if name == case:
+                gc.collect()
+                before = resident_bytes()
+            self._workloads[name, setting] = self._settings(name)[setting]()
+            for _ in range(3):
+                _repeat(self._workload(name, setting))
+        gc.collect()
+        peak = peak_resident_bytes(lambda: _repeat(self._workload(case, setting)))
+        return {"held": resident_bytes() - before, "peak": peak - before}
+
     def forward_mode_peak(self, depths: list[int]) -> list[int]:
         """Peak memory of forward mode through chains of these depths."""
         from benchmarks.forward_mode import peak_bytes
@@ -80,10 +123,10 @@ class Worker:
         return [peak_bytes(depth) for depth in depths]
 
 
-def _repeat(workload: Workload) -> float:
+def _repeat(workload: Workload) -> Digest:
     for phase in workload.phases.values():
         phase()
-    return workload.result()
+    return digest(workload.result())
 
 
 def _timed(phases: list, seconds: float) -> list[list[float]]:

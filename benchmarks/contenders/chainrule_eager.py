@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 import chainrule as cr
-from benchmarks.cases import MLP, Deep, Scalar
-from benchmarks.contenders import ForwardPass, Settings, Workload
+from benchmarks.cases import MLP, Deep, Derivative, Loop, Scalar
+from benchmarks.contenders import ForwardPass, Settings, Workload, chainrule_derivatives
 from benchmarks.graph import kept_by_graph, memory_of
 from chainrule import nn, optim
 
@@ -17,7 +19,7 @@ def mlp(case: MLP) -> Settings:
 
 
 def _training(case: MLP) -> Workload:
-    model = _network(case)
+    model = network(case)
     inputs, targets = map(cr.tensor, case.data())
     optimizer = optim.SGD(model.parameters(), lr=case.learning_rate)
     loss = cr.tensor(0.0)
@@ -33,7 +35,8 @@ def _training(case: MLP) -> Workload:
     return Workload({"forward": forward, "backward": backward, "update": optimizer.step}, lambda: loss.item())
 
 
-def _network(case: MLP) -> nn.Sequential:
+def network(case: MLP) -> nn.Sequential:
+    """The network of a case, with its parameters."""
     model = nn.Sequential()
     for fan_in, fan_out in case.layers:
         model.extend([nn.Linear(fan_in, fan_out), nn.ReLU()])
@@ -44,11 +47,12 @@ def _network(case: MLP) -> nn.Sequential:
 
 def scalar(case: Scalar) -> Settings:
     """`cr.grad` of the function written in NumPy; the number that comes out is a float."""
-    return {"": lambda: _gradient(case)}
+    return {"": lambda: scalar_workload(case, _as_it_is)}
 
 
-def _gradient(case: Scalar) -> Workload:
-    gradient = cr.grad(lambda x: np.tanh(x) ** 2 + x)
+def scalar_workload(case: Scalar, compiler: Callable[[Callable], Callable]) -> Workload:
+    """One call of what `compiler` makes of the gradient function."""
+    gradient = compiler(cr.grad(lambda x: np.tanh(x) ** 2 + x))
     result = 0.0
 
     def call() -> None:
@@ -56,6 +60,20 @@ def _gradient(case: Scalar) -> Workload:
         result = gradient(case.at)
 
     return Workload({"call": call}, lambda: result)
+
+
+def derivative(case: Derivative) -> Settings:
+    """The transforms as they are."""
+    return chainrule_derivatives.derivative(case, _as_it_is)
+
+
+def loop(case: Loop) -> Settings:
+    """The transforms as they are."""
+    return chainrule_derivatives.loop(case, _as_it_is)
+
+
+def _as_it_is(function: Callable) -> Callable:
+    return function
 
 
 def memory(case: Deep) -> ForwardPass:

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.cases import MLP, Scalar
-from benchmarks.contenders import Settings, Workload
+from benchmarks.contenders import Settings, Workload, jax_derivatives
 from benchmarks.contenders.jax_eager import gradient_workload
+
+derivative, loop, reset = jax_derivatives.derivative, jax_derivatives.loop, jax_derivatives.reset
 
 
 def mlp(case: MLP) -> Settings:

@@ -10,12 +10,15 @@ from functools import partial
 
 import torch
 
-from benchmarks.cases import MLP
-from benchmarks.contenders import Settings
-from benchmarks.contenders.torch_eager import training
+from benchmarks.cases import MLP, Derivative, Loop
+from benchmarks.contenders import Settings, torch_derivatives, torch_eager
+from benchmarks.contenders.torch_eager import training, with_and_without_subnormals
 
-#: Forgets what was compiled: of one function, PyTorch compiles no more than eight versions.
-reset = torch.compiler.reset
+
+def reset() -> None:
+    """Forgets what was compiled too: of one function, PyTorch compiles no more than eight versions."""
+    torch_eager.reset()
+    torch.compiler.reset()
 
 
 def mlp(case: MLP) -> Settings:
@@ -24,4 +27,14 @@ def mlp(case: MLP) -> Settings:
     settings: Settings = {"fused SGD": partial(training, case, torch.compile, fused=True)}
     if len(case.layers) < 50:  # minutes to compile
         settings["C++ wrapper, fused SGD"] = partial(training, case, called_from_cpp, fused=True)
-    return settings
+    return with_and_without_subnormals(case, settings)
+
+
+def derivative(case: Derivative) -> Settings:
+    """What is differentiated, or the derivative, compiled."""
+    return torch_derivatives.derivative(case, torch.compile)
+
+
+def loop(case: Loop) -> Settings:
+    """The function compiled, all of it unrolled."""
+    return torch_derivatives.loop(case, torch.compile)

@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from benchmarks.cases import MLP, Deep, Scalar
-from benchmarks.contenders import ForwardPass, Settings, Workload
+from benchmarks.cases import MLP, Deep, Derivative, Loop, Scalar
+from benchmarks.contenders import ForwardPass, Settings, Workload, torch_derivatives
+
+
+def reset() -> None:
+    """What the settings of one case changed for the whole process is changed back."""
+    torch.set_flush_denormal(False)
 
 
 def mlp(case: MLP) -> Settings:
     """A training step with each implementation of the update."""
+    return with_and_without_subnormals(
+        case,
+        {
+            "for-loop SGD": partial(training, case),
+            "foreach SGD": partial(training, case, foreach=True),
+            "fused SGD": partial(training, case, fused=True),
+        },
+    )
+
+
+def with_and_without_subnormals(case: MLP, settings: Settings) -> Settings:
+    """Where gradients vanish, every setting a second time with subnormal numbers counted as zero."""
+    if not case.vanishing:
+        return settings
+
+    def flushing(setting: Callable[[], Workload], flush: bool) -> Workload:
+        torch.set_flush_denormal(flush)
+        return replace(setting(), enter=partial(torch.set_flush_denormal, flush))
+
     return {
-        "for-loop SGD": partial(training, case),
-        "foreach SGD": partial(training, case, foreach=True),
-        "fused SGD": partial(training, case, fused=True),
+        f"{name}{', flush_denormal' * flush}": partial(flushing, setting, flush)
+        for name, setting in settings.items()
+        for flush in (False, True)
     }
 
 
@@ -80,6 +105,20 @@ def _gradient(case: Scalar, gradient: Callable[[float], float]) -> Workload:
         result = gradient(case.at)
 
     return Workload({"call": call}, lambda: result)
+
+
+def derivative(case: Derivative) -> Settings:
+    """The functions as they are."""
+    return torch_derivatives.derivative(case, _as_it_is)
+
+
+def loop(case: Loop) -> Settings:
+    """The function as it is."""
+    return torch_derivatives.loop(case, _as_it_is)
+
+
+def _as_it_is(function: Callable) -> Callable:
+    return function
 
 
 def memory(case: Deep) -> ForwardPass:
