@@ -31,9 +31,9 @@ from chainrule.compile.threads import (
     pool,
 )
 
-#: A call that costs less, in rough cycles, is left to one thread: it takes about a microsecond, and sharing saves less
-#: than a barrier takes.
-FEWEST_CYCLES_TO_SHARE = 4096
+#: A call that costs less, in rough cycles, is left to one thread: it takes some microseconds, and a barrier and the
+#: half of its data that would lie in another core's cache take as long as sharing saves.
+FEWEST_CYCLES_TO_SHARE = 16384
 
 _ALIGNMENT = 64  # of the scratch memory, in bytes: a cache line, and the widest vector
 

@@ -39,7 +39,7 @@ _SOURCE = f"""
 declare i32 @glance(ptr, ptr)
 
 ; %spec: 0 number of arguments, 1 their rows, 2 and 3 begin and end of the rows for @glance, 4 what runs the checks or
-; null, 5 the flags they set, 6 how many, 7 what runs the program. A row of an argument: 0 its kind,
+; null, 5 the flags they set, 6 how many, 7 what runs the program, 8 Python's None. A row of an argument: 0 its kind,
 ; 1 the object itself or the type of an array, 2 dtype, 3 number of axes, 4 their lengths, 5 and 6 where the array is to
 ; be noted, or null, 7 the type of a tensor.
 define i32 @shortcut(ptr %spec, ptr %tuple) {{
@@ -81,7 +81,9 @@ tensor:
 constant:
   %node = load ptr, ptr %at.node
   %value.of = load ptr, ptr %at.value
-  %none.there = icmp eq ptr %node, inttoptr (i64 {id(None)} to ptr)
+  %at.none = getelementptr i64, ptr %spec, i64 8
+  %no.node = load ptr, ptr %at.none
+  %none.there = icmp eq ptr %node, %no.node
   br i1 %none.there, label %typed, label %misfit
 typed:
   %array = phi ptr [ %item, %argument ], [ %value.of, %constant ]
@@ -302,6 +304,7 @@ def _spec(
         [
             len(arguments), glance.address(words), start, start + rows.nbytes, run_checks,
             0 if flags is None else glance.address(flags), 0 if flags is None else len(flags), run,
+            id(None),
         ],
         np.int64,
     )  # fmt: skip

@@ -83,10 +83,10 @@ def dtype_namespace(dtype: Any) -> Any:
     if dtype is None or isinstance(dtype, (np.dtype, type)):
         return fast_numpy
     for xp in set_of_namespaces():
-        has_numpys = xp is fast_numpy or hasattr(xp, "verify")  # so do the arrays that the compiler records
-        names = () if has_numpys else ("float32", "float64", "int64", "bool")
-        if any(getattr(xp, name, None) == dtype for name in names):
-            return xp
+        for name in ("float32", "float64", "int64", "bool"):
+            own = getattr(xp, name, None)  # NumPy's are types, and some libraries object to being compared with them
+            if not isinstance(own, (type, np.dtype)) and own == dtype:
+                return xp
     return fast_numpy
 
 
