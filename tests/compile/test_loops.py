@@ -51,11 +51,6 @@ def check(loop, arguments, machine=None, rtol=1e-5):
             np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=rtol * scale)
 
 
-@pytest.fixture(autouse=True)
-def _share_small_kernels_too(monkeypatch):
-    monkeypatch.setattr(loop_plan, "ALONE", 0)
-
-
 # Random kernels ----------------------------------------------------------------------------------------------
 
 

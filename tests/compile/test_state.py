@@ -711,3 +711,46 @@ def test_an_object_with_a_compiled_method_is_freed():
     del holder
     gc.collect()
     assert gone() is None
+
+
+def test_a_call_that_fails_its_checks_finds_no_gradient_where_there_was_none():
+    model = nn.Linear(3, 4)
+    x = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    labels = np.array([0, 1, 2, 3, 0, 1])
+
+    def accumulate(x, labels):
+        loss = F.cross_entropy(model(x), labels)
+        loss.backward()
+        return loss
+
+    def gradient(function, labels):
+        model.zero_grad()
+        function(x, labels)
+        return np.array(model.weight.grad.data)
+
+    compiled = cr.compile(accumulate, strict=True)
+    for _ in range(3):
+        gradient(compiled, labels)
+    one_ignored = np.where(np.arange(6) == 0, -100, labels)  # no class: the program leaves this call to Python
+    np.testing.assert_array_equal(gradient(compiled, one_ignored), gradient(accumulate, one_ignored))
+    np.testing.assert_allclose(gradient(compiled, labels), gradient(accumulate, labels), rtol=1e-5)
+
+
+def test_a_dropped_gradient_that_somebody_kept_is_not_written_over():
+    model = nn.Linear(3, 4)
+    x = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    labels = np.array([0, 1, 2, 3, 0, 1])
+
+    @cr.compile(strict=True)
+    def accumulate(x):
+        loss = F.cross_entropy(model(x), labels)
+        loss.backward()
+        return loss
+
+    kept = []
+    for factor in (1.0, 2.0, 3.0, 4.0):
+        model.zero_grad()
+        accumulate(np.float32(factor) * x)
+        kept.append((model.weight.grad, np.array(model.weight.grad.data)))
+    for gradient, was in kept:
+        np.testing.assert_array_equal(gradient.data, was)

@@ -54,12 +54,15 @@ class Binding:
         Raises:
             Misfit: it is of another shape or dtype than the program is for, or a gradient is missing or in the way.
         """
+        self.replacement = None
         holder = self.place.holder()
         if holder is None:
             if self.slots:
                 raise Misfit
-            self._make_gradient()
-        elif self.place.get() is not self.array or (self.place.kind != "array" and holder is not self.holder):
+            self.replacement = self._unused()
+            self.arrays[self.output] = id(self.replacement)
+            return
+        if self.place.get() is not self.array or (self.place.kind != "array" and holder is not self.holder):
             self._adopt(holder)
         del holder  # which may be the array, and would count as somebody who holds it
         if self.output is not None:
@@ -68,11 +71,16 @@ class Binding:
                 self.replacement = np.empty(self.shape, self.dtype)
             self.arrays[self.output] = id(self.array if alone else self.replacement)
 
-    def _make_gradient(self) -> None:
-        if self.array is None or getrefcount(self.array) > _OWN + 1:
-            self.array = np.empty(self.shape, self.dtype)
-        self.place.put(self.array)
-        self._adopt(self.place.holder())
+    def _unused(self) -> np.ndarray:
+        """Memory for a gradient that was dropped: the old one's, if nobody holds it.
+
+        It is kept in the place only after the program has run: a call that fails its checks runs uncompiled, and must
+        find no gradient there.
+        """
+        # References: the binding's and the call's own to the tensor; the tensor's, those two to the array.
+        if self.holder is not None and getrefcount(self.holder) <= 2 and getrefcount(self.array) <= 3:
+            return self.array
+        return np.empty(self.shape, self.dtype)
 
     def _adopt(self, holder: Any) -> None:
         array = self.place.get()

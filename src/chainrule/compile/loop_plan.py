@@ -21,9 +21,6 @@ from chainrule.compile.machine import Machine
 #: Bytes of stack that the kept rows of one kernel may take.
 ROW_BYTES = 32 << 10
 
-#: Points times instructions below which one thread does all: less than it costs to move results between cores.
-ALONE = 1 << 13
-
 _EXPENSIVE = {
     **dict.fromkeys(("divide", "sqrt"), 8),
     **dict.fromkeys(("exp", "exp2", "log", "log2", "log10", "sin", "cos", "tanh", "cbrt"), 16),
@@ -348,7 +345,7 @@ def _cut(loop: Loop, axis: int, length: int) -> Loop:
 
 def _split(plan: Plan) -> int | None:
     """The outermost axis that is long enough to be shared fairly, or else the one with most chunks."""
-    if plan.loop.serial or math.prod(plan.lengths) * len(plan.loop.body) < ALONE:
+    if plan.loop.serial:
         return None
     chunks = [math.ceil(n / plan.lanes) if axis == plan.axis else n for axis, n in enumerate(plan.loop.outer)]
     fair = [axis for axis, n in enumerate(chunks) if n >= 16]

@@ -82,7 +82,7 @@ class Variant:
             and self.is_flat
             and not (self._drops or self._must_be_none or self.recording.trace.draws)
             and all(argument.kind not in ("float", "scalar") for argument in self.arguments)
-            and sum(flops(call.kernel) for call in self.plan.program.calls) < _SHORT
+            and self._flops < _SHORT
         )
 
     # Making the program ----------------------------------------------------------------------------------------------
@@ -105,7 +105,8 @@ class Variant:
         replaced = {n: source for n, source in replaced.items() if source is not wanted[n]}
         machine = Machine.host()
         self.plan = plan(small, wanted, replaced, threads or machine.cores)
-        if threads is None and sum(flops(call.kernel) for call in self.plan.program.calls) < _WORTH_THREADS:
+        self._flops = sum(flops(call.kernel) for call in self.plan.program.calls)
+        if threads is None and self._flops < _WORTH_THREADS:
             self.plan = self.plan._replace(program=self.plan.program._replace(threads=1))
         self._must_be_none = [
             place

@@ -6,7 +6,7 @@ on every edge, so no rule and no sum is written here a second time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -266,8 +266,3 @@ def _has_local_jacobian(node: Node, rule: Any) -> bool:
     primitive = node.primitive
     several = primitive.outputs and not primitive.has_residuals  # type: ignore[union-attr]
     return isinstance(rule, Rule) and primitive is not select_output and not several
-
-
-def inputs_of(gradients: Mapping[Node, Gradient]) -> list[Gradient]:
-    """The gradients of inputs, in the order the inputs were made."""
-    return sorted((g for g in gradients.values() if g.of.is_input), key=lambda g: g.of.node.order)

@@ -117,16 +117,7 @@ class BatchNorm2d(_BatchNorm):
 
     Args:
         num_features: length of axis 1 of the input, shape (batch, num_features, height, width).
-        eps: added to the variance.
-        momentum: how far the running statistics move towards the batch's; None for the plain average of all batches.
-        affine: whether there are `weight` (ones at first) and `bias` (zeros at first).
-        track_running_stats: whether to keep running statistics.
-        dtype: of parameters and statistics.
-
-    Attributes:
-        weight, bias: shape (num_features,), or None.
-        running_mean, running_var: shape (num_features,); the variance is the unbiased one.
-        num_batches_tracked: how many batches the running statistics have seen.
+        eps, momentum, affine, track_running_stats, dtype: as in `BatchNorm1d`, and so its attributes.
 
     Raises:
         ValueError: when called, if the input does not fit or has one value per feature only while training.

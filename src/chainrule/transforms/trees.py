@@ -6,7 +6,7 @@ same kind of thing. This file is that border; the transforms are in the files be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -133,9 +133,3 @@ def output(value: Any, level: int, given: Sequence[Any]) -> Any:
 def zeros_like(value: Any) -> Any:
     """Zeros shaped as a value of any level."""
     return namespace_of(value).zeros_like(value)
-
-
-def map_leaves(function: Callable, tree: Any) -> Any:
-    """`function` of every leaf, in the same tree."""
-    leaves, treedef = flatten(tree)
-    return unflatten(treedef, [function(leaf) for leaf in leaves])
