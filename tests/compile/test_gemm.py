@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvmlite import ir
 
 from chainrule.compile import gemm, gemm_plan
 from chainrule.compile.gemm import emit_gemm, workspace_bytes
 from chainrule.compile.gemm_plan import plan, transposed
-from chainrule.compile.kernels import Access, Gemm, Instruction
+from chainrule.compile.kernels import Access, Gemm, Instruction, Uneven
 from chainrule.compile.machine import Machine, compile_module
 
 FLOAT, DOUBLE, BYTE = np.dtype("f4"), np.dtype("f8"), np.dtype("u1")
@@ -343,3 +343,72 @@ def test_a_plan_keeps_to_the_registers_and_to_the_memory_it_has(m: int, n: int, 
     vectors = chosen.width if chosen.inner else chosen.width // chosen.lanes
     assert rows * vectors + vectors + 1 <= HOST.vector_registers
     assert chosen.buffer_bytes <= 256 << 10
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("m, n, k", [(60, 30, 512 * 19), (30, 60, 512 * 19), (37, 21, 8192)])
+def test_a_long_sum_done_in_blocks_gives_the_same(m: int, n: int, k: int, threads: int) -> None:
+    machine = replace(HOST, l2_bytes=256 << 10)
+    a, b = laid_out(drawn((m, k), FLOAT), "rows"), laid_out(drawn((k, n), FLOAT, 1), "columns")
+    c = laid_out(np.full((m, n), 3, FLOAT), "padded rows")
+
+    def added(at: Callable[[int], Access], dtype: np.dtype) -> tuple[Instruction, ...]:
+        return (
+            Instruction("product", dtype), Instruction("load", dtype, (), at(2)), Instruction("add", dtype, (0, 1)),
+            Instruction("store", dtype, (2,), at(2)),
+        )  # fmt: skip
+
+    kernel = Gemm((), m, n, k, FLOAT, a.access(0), b.access(1), store_only(lambda _: c.access(2), FLOAT), (FLOAT,) * 3)
+    assert plan(kernel, machine).cut
+    product(a, b, [c], added, threads, machine)
+    assert_product(c.view, a.view.astype(DOUBLE) @ b.view.astype(DOUBLE) + 3, a.view, b.view)
+
+
+class Windows(NamedTuple):
+    """A matrix of the windows of an array (channels, height, width, batch), which is never written out."""
+
+    base: np.ndarray
+    matrix: np.ndarray
+    rows: Uneven
+    columns: Uneven
+
+
+def windows_of(channels: int, kernel: int, count: int, batch: int, stride: int, dtype: np.dtype) -> Windows:
+    reach = (count - 1) * stride + kernel
+    base = drawn((channels, reach, reach, batch), dtype)
+    far, down, right, size = (step // base.itemsize for step in base.strides)
+    rows = ((channels, far), (kernel, down), (kernel, right))
+    columns = ((count, stride * down), (count, stride * right), (batch, size))
+    places = [sum(i * s for i, s in zip(index, [s for _, s in rows + columns], strict=True))
+              for index in np.ndindex(*(n for n, _ in rows + columns))]  # fmt: skip
+    return Windows(base, base.ravel()[places].reshape(channels * kernel**2, -1), rows, columns)
+
+
+ROLES = ["columns", "columns summed", "rows", "rows summed"]
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(ROLES), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 40),
+    st.integers(1, 2), st.integers(1, 20), st.sampled_from([HOST, *NARROWER]), st.integers(1, 3),
+)  # fmt: skip
+def test_windows_are_multiplied_where_they_lie(
+    role: str, channels: int, kernel: int, count: int, batch: int, stride: int, other: int, machine: Machine,
+    threads: int,
+) -> None:  # fmt: skip
+    x = windows_of(channels, kernel, count, batch, stride, FLOAT)
+    matrix, along = (x.matrix.T, (x.columns, x.rows)) if "summed" in role else (x.matrix, (x.rows, x.columns))
+    if role.startswith("rows"):
+        a, b = matrix, laid_out(drawn((matrix.shape[1], other), FLOAT, 1), "columns").view
+        accesses = Access(0, 0, along), Access(1, 0, (1, matrix.shape[1]))
+    else:
+        a, b = drawn((other, matrix.shape[0]), FLOAT, 1), matrix
+        accesses = Access(0, 0, (matrix.shape[0], 1)), Access(1, 0, along)
+    c = laid_out(np.full((a.shape[0], b.shape[1]), np.nan, FLOAT), "rows")
+    kernel_ = Gemm(
+        (), *c.view.shape, a.shape[1], FLOAT, *accesses, store_only(lambda _: c.access(2), FLOAT), (FLOAT,) * 3
+    )
+    factors = [x.base if factor is matrix else np.ascontiguousarray(factor.T if role[0] == "r" else factor)
+               for factor in (a, b)]  # fmt: skip
+    run(kernel_, [*factors, c.base], threads, machine)
+    assert_product(c.view, a.astype(DOUBLE) @ b.astype(DOUBLE), a, b)

@@ -162,6 +162,35 @@ def test_log_sum_exp_of_few_and_many(n, threads):
     )
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("bad", [-math.inf, math.inf, math.nan])
+@pytest.mark.parametrize("shape", [(4096,), (64, 64), (4, 30, 40)])
+def test_log_sum_exp_in_rows_takes_special_values_as_uncompiled(shape, bad):
+    def draws():
+        for start, stop in ((5, 6), (1024, 2048), (0, math.prod(shape))):  # one number, a row, everything
+            x = RNG.standard_normal(math.prod(shape)) - 3000.0 * (bad < 0)
+            x[start:stop] = bad
+            yield (x.reshape(shape),)
+
+    def log_sum_exps(x):
+        return network.logsumexp(x), network.logsumexp(x, keepdims=True)
+
+    assert_compiles(
+        lambda x: (log_sum_exps(x), cr.vjp(log_sum_exps, x)[1]((2.0, np.full((1,) * x.ndim, 3.0)))), *draws()
+    )
+
+
+def test_a_compiled_log_sum_exp_in_rows_is_exact_to_a_few_units_in_the_last_place():
+    x = RNG.uniform(-8, 8, 6400)
+    compiled = cr.compile(cr.value_and_grad(network.logsumexp), strict=True)
+    compiled(x)
+    value, gradient = compiled(x)
+
+    e = np.exp(x.astype(np.longdouble) - x.max())
+    assert abs(value - (np.log(e.sum()) + x.max())) <= np.spacing(value)
+    assert (abs(gradient - e / e.sum()) <= 10 * np.spacing(gradient)).all()
+
+
 def test_a_gaussian_mixture():
     def draw():
         return tuple(RNG.standard_normal(s) for s in ((3,), (3, 2), (3, 2), (50, 2)))

@@ -88,6 +88,16 @@ def test_memory_of_the_eager_run_is_what_lives_at_one_time():
     assert program.scratch_bytes == 8000  # a, which is read in two orders
 
 
+def test_what_the_last_kernel_reads_lies_where_its_result_will():
+    compiled = cr_compile(cr.value_and_grad(lambda x: np.logaddexp.reduce(x)))
+    x = np.linspace(-1.0, 1.0, 4096)
+    compiled(x)
+
+    assert np.allclose(compiled(x)[1], np.exp(x) / np.exp(x).sum())
+    (program,) = compiled.report().programs
+    assert program.scratch_bytes < x.nbytes  # the exponentials are where the gradient is made
+
+
 def test_a_report_prints_as_tables(step):
     text = str(step.report(measure=True))
     for expected in ("trace", "compilation", "traced", "kernels", "FLOP", "time of a run", "GEMM rate", "share"):

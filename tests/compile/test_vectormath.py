@@ -19,6 +19,7 @@ pytest.importorskip("llvmlite")
 from llvmlite import ir
 
 from chainrule.compile import vectormath
+from chainrule.compile.lanes import Module
 from chainrule.compile.machine import Machine, compile_module
 
 NUMPY_NAMES = {
@@ -44,7 +45,7 @@ class Compiled:
 
     def __init__(self, dtype: str, lanes: int) -> None:
         self.dtype, self.lanes = np.dtype(dtype), lanes
-        self.module = ir.Module()
+        self.module = Module("", scales=Machine.host().vector_bits == 512)
         for name in NAMES:
             self._loop_over(name)
         self.native = compile_module(self.module, Machine.host())

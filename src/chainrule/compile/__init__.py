@@ -4,8 +4,8 @@ The stages, in the order a call goes through them:
 
     capture, recording   what a function closes over; one run of it as a graph
                          (`tracing`, `operations`, `indexing`, `graph`)
-    simplify             the same numbers with less work
-    fuse, places         what is computed together, and which elements it reads
+    simplify             the same numbers with less work (`sums`)
+    fuse, places         what is computed together, and which elements it reads (`homes`)
     plan, kernels        the order of kernels and the memory between them
     loops, gemm          LLVM code of each kernel (`scalars`, `vectormath`)
     executable, threads  machine code, its cache, and running it on all cores (`machine`, `cache`)

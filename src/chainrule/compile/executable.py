@@ -21,6 +21,7 @@ from llvmlite import ir
 from chainrule.compile import cache
 from chainrule.compile.gemm import emit_gemm
 from chainrule.compile.kernels import Call, Gemm, Kernel, Loop, Program
+from chainrule.compile.lanes import Module
 from chainrule.compile.loop_plan import cost
 from chainrule.compile.loops import emit_loop
 from chainrule.compile.machine import Compiled, Machine, NativeModule, assembly, optimise
@@ -203,7 +204,7 @@ def _distinct(calls: Iterable[Call]) -> tuple[dict[str, Kernel], list[int]]:
     number_of_text: dict[str, int] = {}
     number_of_object: dict[int, int] = {}
     numbers = []
-    for kernel, _ in calls:
+    for kernel, *_ in calls:
         number = number_of_object.get(id(kernel))
         if number is None:
             text = _describe(kernel)
@@ -226,7 +227,7 @@ def _name(number: int) -> str:
 
 def _emit(kernels: Sequence[Kernel], machine: Machine) -> ir.Module:
     """All kernels, a place for the program's description, and `run`, which hands it to the runtime."""
-    module = ir.Module("chainrule")
+    module = Module("chainrule", scales=machine.vector_bits == 512)
     for number, kernel in enumerate(kernels):
         if isinstance(kernel, Loop):
             emit_loop(module, kernel, _name(number), machine)
@@ -243,11 +244,14 @@ def _emit(kernels: Sequence[Kernel], machine: Machine) -> ir.Module:
 
 
 def _rows(calls: Sequence[Call], kernels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """A row for each call: its kernel, number of slots, and slots. And where each row begins, and the last ends."""
+    """A row for each call: its kernel, number of arguments, and their slots and offsets. And where each row begins, and
+    the last ends."""
     words: list[int] = []
     positions = [0]
     for call, kernel in zip(calls, kernels, strict=True):
-        words += (kernel, len(call.slots), *call.slots)
+        words += (kernel, len(call.slots))
+        for place in call.places():
+            words += place
         positions.append(len(words))
     return np.array(words, np.int64), np.array(positions, np.int64)
 

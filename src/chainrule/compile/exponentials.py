@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from chainrule.compile.lanes import DOUBLE, FLOAT, Format, Lanes, where
-from chainrule.compile.reduction import between, nearest, odd, polynomial, power_of_two, scaled
+from chainrule.compile.reduction import Whole, between, nearest, odd, polynomial, power_of_two, scaled
 
 #: Constants as sums of two or three numbers, each the next digits of the constant. Where a constant is multiplied by an
 #: exponent, the first part is short enough for the product to be exact.
@@ -42,12 +42,16 @@ def _odd_series(name: str, x: Lanes) -> Lanes:
 # x = n·ln 2 + r with |r| ≤ ln 2 / 2, exp(x) = 2ⁿ·(1 + expm1(r)).
 
 
-def _exp_parts(x: Lanes) -> tuple[Lanes, Lanes]:
+def _exp_arguments(x: Lanes) -> tuple[Whole, Lanes]:
+    """n and r."""
+    n = nearest(x, 1 / math.log(2))
+    high, low = _LN2[x.format]
+    return n, n.number.times_plus(-low, n.number.times_plus(-high, x))
+
+
+def _exp_parts(x: Lanes) -> tuple[Whole, Lanes]:
     """n and expm1(r)."""
-    layout = x.format
-    n, number = nearest(x, 1 / math.log(2))
-    high, low = _LN2[layout]
-    r = number.times_plus(-low, number.times_plus(-high, x))
+    n, r = _exp_arguments(x)
     return n, polynomial("exp", r).times_plus(r * r, r)
 
 
@@ -57,23 +61,23 @@ def _exp_range(x: Lanes) -> Lanes:
 
 
 def exp(x: Lanes) -> Lanes:
-    """2ⁿ·(1 + expm1(r))."""
-    n, p = _exp_parts(_exp_range(x))
-    return scaled(p + 1.0, n)
+    """2ⁿ·(1 + r·(1 + r·P(r)))."""
+    n, r = _exp_arguments(_exp_range(x))
+    return scaled(polynomial("exp", r).times_plus(r, 1.0).times_plus(r, 1.0), n)
 
 
 def exp2(x: Lanes) -> Lanes:
     """2ⁿ·2ʳ where n is the integer next to x."""
     x = between(x, -151.0, 129.0) if x.format is FLOAT else between(x, -1076.0, 1025.0)
-    n, number = nearest(x, 1.0)
-    r = x - number
+    n = nearest(x, 1.0)
+    r = x - n.number
     return scaled(polynomial("exp2", r).times_plus(r, 1.0), n)
 
 
 def _half_expm1(x: Lanes) -> Lanes:
     """expm1(x)/2 = 2ⁿ⁻¹·p + (2ⁿ⁻¹ − 1/2), where x is not far below the point at which that is −1/2."""
     n, p = _exp_parts(x)
-    half = power_of_two(n - 1)
+    half = power_of_two(n.integer - 1)
     return half.times_plus(p, half - 0.5)
 
 
@@ -89,7 +93,7 @@ def tanh(a: Lanes) -> Lanes:
     """A polynomial where the result is below 1/2, else 1 − 2e/(1 + e) with e = exp(−2a), which is 1 from 9.02 on."""
     end = 9.02 if a.format is FLOAT else 19.1
     n, p = _exp_parts(where(a > end, a.constant(end), a) * -2.0)
-    half = power_of_two(n - 1)
+    half = power_of_two(n.integer - 1)
     far = 1.0 - half.times_plus(p, half) * 2.0 / half.times_plus(p, half + 0.5)
     return where(a < 0.55, _odd_series("tanh", a), far)
 

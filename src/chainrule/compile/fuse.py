@@ -14,9 +14,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from chainrule.compile.graph import LAYOUT, Graph, Region, Value, reachable, whole
+from chainrule.compile.factors import is_worth_reading, place_of_factor, product_axes
+from chainrule.compile.graph import LAYOUT, Graph, Region, Value, are_disjoint, base, reachable, whole
+from chainrule.compile.homes import Roots
 from chainrule.compile.kernels import Access, Instruction
-from chainrule.compile.places import Affine, Map, combined, flat, identity, input_map
+from chainrule.compile.places import Affine, Map, combined, identity, input_map
 
 #: Values that are in memory before the program starts.
 SOURCES = frozenset({"input", "constant"})
@@ -57,6 +59,9 @@ _DEEPEST = 40
 _MOST_ARGUMENTS = 24
 _MOST_INSTRUCTIONS = 400
 _LOOKED_AT = 16
+_FEW = 4
+#: A transposed factor of so many products is put into the order they read it in once for all of them.
+_MANY_PRODUCTS = 8
 
 
 class DoesNotFit(Exception):
@@ -78,20 +83,27 @@ def is_reduction(value: Value) -> bool:
 # Roots ---------------------------------------------------------------------------------------------------------------
 
 
-def choose_roots(values: Sequence[Value], outputs: Iterable[Value]) -> set[Value]:
+def choose_roots(values: Sequence[Value], outputs: Sequence[Value]) -> Roots:
     """The values that are computed once and looked up, rather than computed again by each that needs them."""
-    roots = set(outputs)
+    roots = Roots(outputs)
     users = _users(values)
     depth: dict[Value, int] = {}
+    viewed = {base(value) for value in values if value.op == "view"}
     for value in values:
         depth[value] = 1 + max((0 if x in roots else depth[x] for x in value.inputs), default=0)
         if (
             value.op in _IN_MEMORY
             or is_reduction(value)
-            or (is_pointwise(value) and _is_shared(value, users, roots))
+            or (
+                is_pointwise(value)
+                and not (value in viewed and _is_small_below(value, roots))
+                and _is_shared(value, users, roots)
+            )
             or (is_pointwise(value) and depth[value] >= _DEEPEST)
+            or (value.op == "permute_dims" and _factors(value, users) >= _MANY_PRODUCTS)
         ):
             roots.add(value)
+    roots.place_parts(values, outputs)
     for value in values:
         _make_readable(value, roots)
     return roots
@@ -110,36 +122,51 @@ def _users(values: Sequence[Value]) -> dict[Value, list[tuple[Value, bool]]]:
     return users
 
 
-def _is_shared(value: Value, users: dict[Value, list[tuple[Value, bool]]], roots: set[Value]) -> bool:
+def _factors(value: Value, users: dict[Value, list[tuple[Value, bool]]]) -> int:
+    """How often a value is a factor of a product as it is."""
+    return sum(reader.op == "matmul" and value in reader.inputs for reader, _ in users[value])
+
+
+def _is_shared(value: Value, users: dict[Value, list[tuple[Value, bool]]], roots: Roots) -> bool:
     readers = users[value]
     if len(readers) != 1:
         return not _is_cheap(value, roots)
     ((reader, stretched),) = readers
-    return stretched or reader.op == "matmul" or (reader.op == "gather" and _base(reader.inputs[0]) is value)
+    return stretched or reader.op == "matmul" or (reader.op == "gather" and base(reader.inputs[0]) is value)
 
 
-def _is_cheap(value: Value, roots: set[Value]) -> bool:
+def _is_small_below(value: Value, roots: Roots) -> bool:
+    """Whether it follows by a few quick instructions from values that are much smaller: as a window asks who won it."""
+    below: set[Value] = set()
+    stack, steps = [value], 0
+    while stack:
+        x = stack.pop()
+        if x in roots or x.op in SOURCES:
+            below.add(x)
+        elif x.op not in _FREE:
+            steps += 1
+            if x.op not in _CHEAP or steps > _FEW:
+                return False
+            stack += map(base, x.inputs)
+    return 2 * sum(x.size for x in below) <= value.size
+
+
+def _is_cheap(value: Value, roots: Roots) -> bool:
     """Whether it follows by one quick instruction from one value in memory."""
     if value.op not in _CHEAP:
         return False
-    bases = {base for x in value.inputs if (base := _base(x)).op not in _FREE}
-    return len(bases) <= 1 and all(base in roots or base.op in SOURCES for base in bases)
+    bases = {below for x in value.inputs if (below := base(x)).op not in _FREE}
+    return len(bases) <= 1 and all(below in roots or below.op in SOURCES for below in bases)
 
 
-def _base(value: Value) -> Value:
-    while value.op in LAYOUT:
-        value = value.inputs[0]
-    return value
-
-
-def unshaped(value: Value, roots: set[Value]) -> Value:
+def unshaped(value: Value, roots: Roots) -> Value:
     """The array in memory that has the elements of `value` in the same order."""
     while value.op == "reshape" and value not in roots:
         value = value.inputs[0]
     return value
 
 
-def _make_readable(value: Value, roots: set[Value]) -> None:
+def _make_readable(value: Value, roots: Roots) -> None:
     """Make roots of values that could not be read in place otherwise, through the layout operations above them."""
     if value.op in LAYOUT:
         if value in roots:  # others are seen from the operation that reads them
@@ -153,10 +180,39 @@ def _make_readable(value: Value, roots: set[Value]) -> None:
             if source.op not in SOURCES:
                 roots.add(source)
             x = source
-        _walk(x, roots, value.op == "matmul")
+        if value.op != "matmul" or not _is_read_in_place(value, number, roots):
+            _walk(x, roots, value.op == "matmul")
 
 
-def _walk(value: Value, roots: set[Value], in_memory: bool) -> None:
+def _is_read_in_place(product: Value, number: int, roots: Roots) -> bool:
+    """Whether a factor is read from an array that is not the matrix itself; if so, that array is made a root."""
+    axes = product_axes(product)
+    for memory in ([], _rearranged_below_view(product.inputs[number], roots)):
+        found = place_of_factor(product, number, axes, roots, SOURCES, memory)
+        if found is None:
+            return False
+        source, place = found
+        if source.op not in _FREE and is_worth_reading(product.inputs[number], source, place, axes.of_factor(number)):
+            if source.op not in SOURCES and source not in roots:
+                roots.add(source)
+                _make_readable(source, roots)
+            return True
+    return False
+
+
+def _rearranged_below_view(value: Value, roots: Roots) -> list[Value]:
+    """What a view is taken of, if that is a layout: it may be worth putting in order once, not in every window."""
+    while value.op in LAYOUT and value not in roots:
+        (below,) = value.inputs
+        if value.op == "view":
+            return [below] if below.op in LAYOUT and below not in roots else []
+        value = below
+    return []
+
+
+def _walk(value: Value, roots: Roots, in_memory: bool) -> None:
+    if value.op not in LAYOUT and not in_memory:
+        return
     top, map = value, identity(value.shape, range(len(value.shape)), len(value.shape))
     while value.op in LAYOUT and value not in roots:
         x = value.inputs[0]
@@ -185,7 +241,7 @@ class Body:
         computed: the roots computed here, with the map of each.
     """
 
-    def __init__(self, grid: Sequence[int], roots: set[Value]) -> None:
+    def __init__(self, grid: Sequence[int], roots: Roots) -> None:
         self.grid = tuple(grid)
         self.roots = roots
         self.instructions: list[Instruction] = []
@@ -222,12 +278,11 @@ class Body:
     def add(self, op: str, dtype: object, inputs: tuple[int, ...] = (), access: Access | None = None,
             value: object = None) -> int:  # fmt: skip
         """The number of an instruction; equal ones are one."""
-        instruction = Instruction(op, dtype, inputs, access, value)  # type: ignore[arg-type]
-        key = (op, dtype, inputs, access, type(value), str(value))
+        key = (op, dtype, inputs, access, None if value is None else (type(value), str(value)))
         number = self._numbers.get(key)
         if number is None or op in ("store", "accumulate"):
             number = self._numbers[key] = len(self.instructions)
-            self.instructions.append(instruction)
+            self.instructions.append(Instruction(op, dtype, inputs, access, value))  # type: ignore[arg-type]
         return number
 
     def define(self, value: Value, map: Map, number: int) -> None:
@@ -252,11 +307,11 @@ class Body:
 
     def load(self, value: Value, map: Map) -> int:
         """The element of an array in memory."""
-        return self._load(value, flat(map, value.shape, len(self.grid)))
+        return self._load(value, self.roots.home(value).place(map, len(self.grid)))
 
     def _load(self, value: Value, place: Affine, further: tuple[int, ...] = ()) -> int:
         self.loads.setdefault(value, []).append(place)
-        return self.add("load", value.dtype, further, Access(self.argument(value), *place))
+        return self.add("load", value.dtype, further, Access(self.argument(self.roots.home(value).memory), *place))
 
     def compute(self, value: Value, map: Map) -> int:
         """A value that is not in memory, from its inputs at the same point."""
@@ -275,7 +330,9 @@ class Body:
     def _through(self, value: Value, map: Map) -> int:
         (x,) = value.inputs
         if value.op == "reshape" and x not in self.computed and (x in self.roots or x.op in SOURCES):
-            return self._load(x, flat(map, value.shape, len(self.grid)))
+            home = self.roots.home(x)
+            if home.is_contiguous:
+                return self._load(x, home.flat_place(map, value.shape, len(self.grid)))
         found = input_map(value, map, self.grid)
         if found is None:
             raise DoesNotFit
@@ -301,11 +358,15 @@ class Body:
         source = unshaped(source, self.roots)
         if source in self.computed:
             raise DoesNotFit
-        return self._load(source, (start + base, factors), (further,))
+        return self._load(source, (start + base + self.roots.home(source).offset, factors), (further,))
 
-    def store(self, value: Value, number: int, place: Affine, further: tuple[int, ...] = (), op: str = "store") -> None:
-        """Write instruction `number` to the memory of `value`."""
-        self.add(op, value.dtype, (number, *further), Access(self.argument(value), *place))
+    def store(self, value: Value, number: int, map: Map) -> None:
+        """Write instruction `number` to where `value` is."""
+        self.write("store", value, (number,), self.roots.home(value).place(map, len(self.grid)))
+
+    def write(self, op: str, value: Value, inputs: tuple[int, ...], place: Affine) -> None:
+        """Write to a place in the memory that `value` is in."""
+        self.add(op, value.dtype, inputs, Access(self.argument(self.roots.home(value).memory), *place))
 
 
 # Groups --------------------------------------------------------------------------------------------------------------
@@ -317,21 +378,26 @@ class Group:
     Attributes:
         body: their instructions. For a loop, over the grid of the axes longer than 1 of its roots.
         folded: the axes of the grid that reductions fold; the same for all reductions of the group.
-        product: the matrix product that the group begins with, if it does.
-        steps: for values put together in memory piece by piece: the bodies in order, and whether each is serial.
+        product: the matrix product that the group begins with, if it does; the grid is then of all axes that its
+            factors' rows and columns are made of.
+        in_memory: whether its value is put together in memory, by `steps` and by the kernels of its parts.
+        steps: then the bodies in order, and whether each is serial.
     """
 
-    def __init__(self, grid: Sequence[int], roots: set[Value], product: Value | None = None) -> None:
+    def __init__(
+        self, grid: Sequence[int], roots: Roots, product: Value | None = None, in_memory: bool = False
+    ) -> None:
         self.body = Body(grid, roots)
         self.folded: frozenset[int] = frozenset()
         self.product = product
+        self.in_memory = in_memory
         self.steps: list[tuple[Body, bool]] = []
         self.made: list[Value] = []
 
     def accept(self, values: Sequence[Value]) -> bool:
         """Compute all of `values` here too, if they fit."""
         body = self.body
-        if self.steps or len(body.instructions) > (_MOST_INSTRUCTIONS if body.grid else 1_000_000):
+        if self.in_memory or len(body.instructions) > (_MOST_INSTRUCTIONS if body.grid else 1_000_000):
             return False
         mark, folded = body.mark(), self.folded
         try:
@@ -367,9 +433,13 @@ class Group:
 
     def _map_of(self, value: Value) -> Map:
         if self.product is not None:
-            if value.shape != self.body.grid:
+            if value.shape == self.product.shape:
+                return product_axes(self.product).result_map()
+            grid = self.body.grid
+            wide = [axis for axis, n in enumerate(grid) if n != 1]
+            if tuple(n for n in value.shape if n != 1) != tuple(grid[axis] for axis in wide):
                 raise DoesNotFit
-            return identity(value.shape, range(len(value.shape)), len(value.shape))
+            return identity(value.shape, self._along(value.shape, wide), len(grid))
         if tuple(n for n in value.shape if n != 1) == self.body.grid:
             return identity(value.shape, self._along(value.shape, range(len(self.body.grid))), len(self.body.grid))
         return self._own_map(value.shape)
@@ -400,7 +470,6 @@ class Fusion:
         values: all that the outputs need, inputs first.
         roots: see `choose_roots`.
         groups: in order.
-        group_of: where each root is computed.
         outputs: the values wanted in memory.
     """
 
@@ -411,13 +480,15 @@ class Fusion:
         self.roots = choose_roots(self.values, [value for value in outputs if value.op not in SOURCES])
         self._wanted = set(outputs)
         self.groups: list[Group] = []
-        self.group_of: dict[Value, int] = {}
+        self._early: list[Group] = []
+        self._group_of: dict[Value, int] = {}
         self._needs: dict[Value, frozenset[Value]] = {}
         self._by_grid: dict[tuple[int, ...], list[int]] = {}
         for value in self.values:
             self._needs[value] = self._needed(value)
             if value in self.roots:
                 self._place(value)
+        self.groups = self._early + self.groups
 
     def _needed(self, value: Value) -> frozenset[Value]:
         """The roots and sources that computing `value` reads."""
@@ -431,15 +502,15 @@ class Fusion:
 
     def _place(self, value: Value) -> None:
         """Compute `value` in some group. What reads nothing but sources waits for the first that wants it."""
-        if value.op in _IN_MEMORY:
+        if value.op in _IN_MEMORY or self.roots.parts(value):
             for x in self._waiting(value):
-                self._join([x])
-            self.group_of[value] = self._in_memory(value)
+                self._compute_early(x)
+            self._group_of[value] = self._in_memory(value)
         elif self._earliest(value) >= 0 or value in self._wanted or is_reduction(value):
             self._join([*self._waiting(value), value])
 
     def _earliest(self, value: Value) -> int:
-        return max((self.group_of.get(x, -1) for x in self._needs[value]), default=-1)
+        return max((self._group_of.get(x, -1) for x in self._needs[value]), default=-1)
 
     def _waiting(self, value: Value) -> list[Value]:
         """The roots that `value` needs and that have not been placed, inputs first."""
@@ -447,7 +518,7 @@ class Fusion:
         stack = [value]
         while stack:
             for x in self._needs[stack.pop()]:
-                if x in self.roots and x not in self.group_of and x not in found:
+                if x in self.roots and x not in self._group_of and x not in found:
                     found.add(x)
                     stack.append(x)
         return sorted(found, key=lambda x: x.number)
@@ -461,13 +532,22 @@ class Fusion:
             if not group.accept(values):
                 if len(values) == 1:
                     raise AssertionError(f"no kernel can compute {value}")
-                for x in values:
-                    self._join([x])
+                for x in values[:-1]:
+                    self._compute_early(x)
+                self._join([value])
                 return
             place = len(self.groups)
             self._by_grid.setdefault(_grid(value), []).append(place)
             self.groups.append(group)
-        self.group_of.update(dict.fromkeys(values, place))
+        self._group_of.update(dict.fromkeys(values, place))
+
+    def _compute_early(self, value: Value) -> None:
+        """Compute what reads nothing but sources before everything else, so that it holds up no one."""
+        group = Group(_grid(value), self.roots)
+        if not group.accept([value]):
+            raise AssertionError(f"no kernel can compute {value}")
+        self._group_of[value] = -1
+        self._early.append(group)
 
     def _candidates(self, value: Value) -> Iterable[int]:
         """The group of the latest input; then later ones over the same grid that read the same array."""
@@ -483,11 +563,12 @@ class Fusion:
                 yield place
 
     def _in_memory(self, value: Value) -> int:
-        group = Group(value.shape, self.roots, value) if value.op == "matmul" else Group((), self.roots)
         if value.op == "matmul":
-            map = identity(value.shape, range(len(value.shape)), len(value.shape))
-            group.body.define(value, map, group.body.add("product", value.dtype))
+            axes = product_axes(value)
+            group = Group(axes.grid, self.roots, value)
+            group.body.define(value, axes.result_map(), group.body.add("product", value.dtype))
         else:
+            group = Group((), self.roots, in_memory=True)
             group.steps = _steps(value, self.roots)
         group.made.append(value)
         self.groups.append(group)
@@ -498,29 +579,25 @@ class Fusion:
         read = set(group.body.loads)
         for body, _ in group.steps:
             read |= body.loads.keys()
+        if group.in_memory:
+            read |= set(self.roots.parts(group.made[0]).values())
         if group.product is not None:
-            for factor in group.product.inputs:
-                read.add(self.factor(factor)[0])
+            read |= {self.factor(group.product, number)[0] for number in (0, 1)}
         return read
 
-    def factor(self, value: Value) -> tuple[Value, Affine]:
-        """The array in memory that a factor of a matrix product is read from, and where, over the factor's own axes."""
-        shape = value.shape
-        map = identity(shape, range(len(shape)), len(shape))
-        while value not in self.roots and value.op not in SOURCES:
-            (x,) = value.inputs
-            if value.op == "reshape" and (x in self.roots or x.op in SOURCES):
-                return x, flat(map, value.shape, len(shape))
-            found = input_map(value, map, shape)
-            assert found is not None, value
-            value, map = x, found
-        return value, flat(map, value.shape, len(shape))
+    def factor(self, product: Value, number: int) -> tuple[Value, Affine]:
+        """The root or source that a factor of a matrix product is read from, and where, over the factor's `Axes`."""
+        found = place_of_factor(product, number, product_axes(product), self.roots, SOURCES)
+        assert found is not None, product.inputs[number]
+        return found
 
 
 # Values put together in memory ---------------------------------------------------------------------------------------
 
 
-def _steps(value: Value, roots: set[Value]) -> list[tuple[Body, bool]]:
+def _steps(value: Value, roots: Roots) -> list[tuple[Body, bool]]:
+    if value.op == "reshape":
+        return []
     if value.op == "assemble":
         return _assembled(value, roots)
     if value.op == "scatter_add":
@@ -532,11 +609,14 @@ def _steps(value: Value, roots: set[Value]) -> list[tuple[Body, bool]]:
     return [(_copy(value, x, roots, whole(len(x.shape))), False), (_scattered(value, v, offset, "store", roots), True)]
 
 
-def _assembled(value: Value, roots: set[Value]) -> list[tuple[Body, bool]]:
-    """A loop for each part; single elements next to each other in order are written by one."""
+def _assembled(value: Value, roots: Roots) -> list[tuple[Body, bool]]:
+    """A loop for each part that is not written by its own kernel; single elements in order are written by one."""
     bodies: list[tuple[Body, bool]] = [] if _is_covered(value) else [(_zeros(value, roots), False)]
     elements: Body | None = None
-    for x, region in zip(value.inputs, value.params, strict=True):
+    written = roots.parts(value)
+    for number, (x, region) in enumerate(zip(value.inputs, value.params, strict=True)):
+        if number in written:
+            continue
         if x.size == 1:
             if elements is None:
                 elements = Body((), roots)
@@ -554,28 +634,7 @@ def _is_covered(value: Value) -> bool:
     return value.size in sizes or (sum(sizes) == value.size and are_disjoint(value))
 
 
-def are_disjoint(value: Value) -> bool:
-    """Whether no two parts of an assembled array share a place."""
-    parts = list(zip(value.params, (x.shape for x in value.inputs), strict=True))
-    if all(x.size == 1 for x in value.inputs):
-        return len({region.starts for region, _ in parts}) == len(parts)
-    return not any(overlap(*parts[i], *parts[j]) for i in range(len(parts)) for j in range(i))
-
-
-def overlap(a: Region, a_shape: Sequence[int], b: Region, b_shape: Sequence[int]) -> bool:
-    """Whether two regions may share a place."""
-    for axis, (m, n) in enumerate(zip(a_shape, b_shape, strict=True)):
-        first = range(a.starts[axis], a.starts[axis] + m * a.steps[axis], a.steps[axis])
-        second = range(b.starts[axis], b.starts[axis] + n * b.steps[axis], b.steps[axis])
-        ends = sorted((first[0], first[-1])), sorted((second[0], second[-1]))
-        if ends[0][1] < ends[1][0] or ends[1][1] < ends[0][0]:
-            return False
-        if first.step == second.step and (first[0] - second[0]) % first.step:
-            return False
-    return True
-
-
-def _copy(target: Value, x: Value, roots: set[Value], region: Region) -> Body:
+def _copy(target: Value, x: Value, roots: Roots, region: Region) -> Body:
     """`x` written to a region of `target`."""
     rank = len(x.shape)
     body = Body(x.shape, roots)
@@ -587,16 +646,16 @@ def _write(body: Body, target: Value, x: Value, region: Region, map: Map) -> Non
     inside = tuple(
         (start, tuple(step * factor for factor in along)) for start, step, (_, along) in zip(*region, map, strict=True)
     )
-    body.store(target, body.number(x, map), flat(inside, target.shape, len(body.grid)))
+    body.store(target, body.number(x, map), inside)
 
 
-def _zeros(value: Value, roots: set[Value]) -> Body:
+def _zeros(value: Value, roots: Roots) -> Body:
     body = Body((math.prod(value.shape),), roots)
-    body.store(value, body.add("constant", value.dtype, value=0), (0, (1,)))
+    body.write("store", value, (body.add("constant", value.dtype, value=0),), (0, (1,)))
     return body
 
 
-def _scattered(target: Value, v: Value, offset: Value, op: str, roots: set[Value]) -> Body:
+def _scattered(target: Value, v: Value, offset: Value, op: str, roots: Roots) -> Body:
     rank = len(v.shape)
     base, along = target.params
     body = Body(v.shape, roots)
@@ -605,5 +664,5 @@ def _scattered(target: Value, v: Value, offset: Value, op: str, roots: set[Value
     narrow = tuple(part if n != 1 else nothing for part, n in zip(map, offset.shape, strict=True))
     further = body.number(offset, narrow)
     start, factors = combined(map, along, rank)
-    body.store(target, body.number(v, map), (start + base, factors), (further,), op)
+    body.write(op, target, (body.number(v, map), further), (start + base, factors))
     return body

@@ -3,8 +3,8 @@
 The algorithm is that of Goto and van de Geijn (2008), with BLIS's division of labour: a microkernel keeps a tile of
 the product in registers over all of k (`gemm_microkernel`) and stores it through the body of the kernel
 (`gemm_epilogue`); around it are the loops over tiles, with factors packed where that pays (`gemm_packing`). A
-`gemm_plan.Plan` says which tiles, which order and which packing. k is never cut: the body sees complete sums, and
-nothing but it writes to memory.
+`gemm_plan.Plan` says which tiles, which order and which packing. The body sees complete sums, and nothing but it writes
+to the arrays: where a long k is cut into blocks, what the tiles have so far is in the thread's own memory.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from chainrule.compile.gemm_packing import (
     smaller,
 )
 from chainrule.compile.gemm_plan import Plan, plan, workspace_bytes
+from chainrule.compile.gemm_strides import is_even
 from chainrule.compile.kernels import Gemm
 from chainrule.compile.machine import Machine
 from chainrule.compile.scalars import INT64, POINTER, int64, load_pointers, scalar_type
@@ -73,6 +74,7 @@ class _Generator:
         self.kernel = chosen.kernel
         self.element = scalar_type(self.kernel.dtype)
         self.helpers: dict[str, ir.Function] = {}
+        self.turns: list[ir.Value] = []
 
     def emit(self) -> None:
         builder, kernel, chosen = self.builder, self.kernel, self.plan
@@ -95,7 +97,8 @@ class _Generator:
 
     def _over_batch(self, a: ir.Value, b: ir.Value, shares: dict[str, tuple[ir.Value, ir.Value]]) -> None:
         builder, kernel = self.builder, self.kernel
-        with Counted(builder, *self._share("batch", math.prod(kernel.batch))) as flat:
+        first, last = self._share("batch", math.prod(kernel.batch))
+        with Counted(builder, first, last) as flat:
             rest: ir.Value = flat
             indices: list[ir.Value] = []
             for length in reversed(kernel.batch):
@@ -104,9 +107,24 @@ class _Generator:
             for index, of_a, of_b in zip(indices, kernel.a.strides, kernel.b.strides, strict=False):
                 a = offset(builder, a, builder.mul(index, int64(of_a)), self.element)
                 b = offset(builder, b, builder.mul(index, int64(of_b)), self.element)
+            self.is_first_batch = None
+            if not any(kernel.a.strides[:-2]):
+                self.is_first_batch = builder.icmp_signed("==", flat, first)
             self._over_blocks(a, b, indices, shares)
 
     def _over_blocks(
+        self, a: ir.Value, b: ir.Value, batch: list[ir.Value], shares: dict[str, tuple[ir.Value, ir.Value]]
+    ) -> None:
+        builder, chosen = self.builder, self.plan
+        if not chosen.cut:
+            self._over_panels(a, b, batch, shares)
+            return
+        ((turns, _), *_) = self.kernel.a.strides[-1]
+        with Counted(builder, int64(0), int64(turns), chosen.cut) as first:
+            self.turns = [first, smaller(builder, builder.add(first, int64(chosen.cut)), int64(turns))]
+            self._over_panels(a, b, batch, shares)
+
+    def _over_panels(
         self, a: ir.Value, b: ir.Value, batch: list[ir.Value], shares: dict[str, tuple[ir.Value, ir.Value]]
     ) -> None:
         builder, chosen = self.builder, self.plan
@@ -121,6 +139,8 @@ class _Generator:
                 self._tile(strip.address, b, [*batch, strip.row, column], tile, shares["m"][0], panel, start)
 
             is_first = builder.icmp_signed("==", start, first_panel)
+            if self.is_first_batch is not None:  # strips that were packed for one are there for all
+                is_first = builder.and_(is_first, self.is_first_batch)
             if chosen.strips or chosen.block > 1:
                 with Counted(builder, *shares["m"]) as tile:
                     strip = self._strip(a, tile, shares["m"][0], is_first)
@@ -165,8 +185,10 @@ class _Generator:
     ) -> None:
         """One call of the microkernel, with a packed panel of b if there is one."""
         builder, kernel, chosen = self.builder, self.kernel, self.plan
-        start = builder.mul(panel, int64(chosen.width * kernel.b.strides[-1]))
-        unpacked = offset(builder, b, start, self.element)
+        along_n = kernel.b.strides[-1]
+        unpacked = b
+        if is_even(along_n):
+            unpacked = offset(builder, b, builder.mul(panel, int64(chosen.width * along_n)), self.element)
         ahead = builder.mul(builder.sub(panel, first_panel), int64(kernel.k * chosen.width))
         packed = offset(builder, self.packed_b, ahead, self.element)
 
@@ -175,12 +197,14 @@ class _Generator:
             a_row, a_step = packed_strides(kernel, rows, chosen.lanes) if chosen.strips else kernel.a.strides[-2:]
             b_step, b_column = (chosen.padded(width), 1) if reads_packed else kernel.b.strides[-2:]
             keep = chosen.padded(width) if keeps and chosen.packs(width) else 0
-            shape = Tile(rows, width, a_row, a_step, b_step, b_column, reads_packed, chosen.inner, keep)
+            cut = bool(chosen.cut)
+            shape = Tile(rows, width, a_row, a_step, b_step, b_column, reads_packed, chosen.inner, keep, cut)
             name = f"tile_{rows}x{width}" + ("_keep" if keep else "")
             multiply = self._helper(name, lambda name: emit_tile(self.module, kernel, name, shape, chosen.lanes))
             *batch, row, column = indices
             columns = packed if reads_packed else unpacked
-            self.builder.call(multiply, [self.arguments, strip, columns, packed, row, column, *batch])
+            kept = self._partial_sums(tile, panel) if cut else packed
+            self.builder.call(multiply, [self.arguments, strip, columns, kept, row, column, *batch, *self.turns])
 
         def calls(keeps: bool, tile: ir.Value) -> None:
             self._by_rows(tile, lambda rows: self._by_width(panel, lambda width: call(rows, width, keeps)))
@@ -193,6 +217,11 @@ class _Generator:
                 calls(True, first_tile)
             with otherwise:
                 calls(False, tile)
+
+    def _partial_sums(self, tile: ir.Value, panel: ir.Value) -> ir.Value:
+        """Where a tile's sums over the first turns of k are."""
+        number = self.builder.add(self.builder.mul(tile, int64(self.plan.panels)), panel)
+        return offset(self.builder, self.packed_b, self.builder.mul(number, int64(self.plan.tile_bytes)), ir.IntType(8))
 
     def _pack_panels(self, b: ir.Value, start: ir.Value, stop: ir.Value) -> None:
         """Pack a block of panels."""

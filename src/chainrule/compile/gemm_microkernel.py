@@ -6,13 +6,15 @@ column of a. The loops over tiles and the packing of factors are in `gemm` and `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 from llvmlite import ir
 
 from chainrule.compile.gemm_epilogue import Epilogue, Vector, lanes_below, prefetch
-from chainrule.compile.kernels import Gemm
+from chainrule.compile.gemm_strides import digits, distance, is_even
+from chainrule.compile.kernels import Gemm, Stride
 from chainrule.compile.scalars import INT64, POINTER, count_up, int64, intrinsic, scalar_type, spread, with_lanes
 
 ROWS_AHEAD = 16  # rows of b that are asked for early; the processor foresees no such distances
@@ -25,30 +27,39 @@ class Tile(NamedTuple):
         rows: of a and of the product.
         width: columns of b and of the product.
         a_row, a_step: strides of a along m and along k, in elements.
-        b_step, b_column: strides of b along k and along n.
+        b_step, b_column: strides of b along k and along n. Strides along k may be uneven, and so may that along n if
+            vectors run along k; then b is the address of column 0 of the product.
         padded: whether b may be read up to a whole number of vectors.
         inner: whether vectors run along k, where both factors are contiguous.
         keep: stride along k of a packed copy of b that is made in passing; 0 for none.
+        is_cut: whether only some turns of an uneven k are made, which the last two arguments tell. What the tile has
+            so far is then in `kept`, a vector a row.
     """
 
     rows: int
     width: int
     a_row: int
-    a_step: int
-    b_step: int
-    b_column: int
+    a_step: Stride
+    b_step: Stride
+    b_column: Stride
     padded: bool
     inner: bool
     keep: int
+    is_cut: bool = False
 
 
 def emit_tile(module: ir.Module, kernel: Gemm, name: str, tile: Tile, lanes: int) -> ir.Function:
-    """One tile of the product: `void (ptr arguments, ptr a, ptr b, ptr kept, i64 row, i64 column, i64 batch...)`."""
-    function = ir.Function(module, tile_type(len(kernel.batch)), name)
+    """One tile of the product: `void (ptr arguments, ptr a, ptr b, ptr kept, i64 row, i64 column, i64 batch...)`.
+
+    If k is cut, the first turn and the one after the last follow.
+    """
+    function = ir.Function(module, tile_type(len(kernel.batch) + 2 * tile.is_cut), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     function.attributes.add("nounwind")
     arguments, a, b, kept, row, column, *batch = function.args
+    turns = tuple(batch[len(kernel.batch) :])
+    del batch[len(kernel.batch) :]
     for pointer in (arguments, a, b, kept):
         pointer.add_attribute("noalias")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
@@ -56,7 +67,16 @@ def emit_tile(module: ir.Module, kernel: Gemm, name: str, tile: Tile, lanes: int
     epilogue = Epilogue(builder, kernel, arguments, [*batch, row, column])
     epilogue.prefetch(tile.rows, vectors)
     if tile.inner:
-        sums = _inner_products(builder, kernel, tile, lanes, a, b)
+        sums = _inner_products(builder, kernel, tile, lanes, a, _columns(builder, kernel, tile, b, column), turns)
+        if tile.is_cut:
+            sums = _with_partial(builder, kernel, kept, turns[0], sums)
+            with builder.if_else(builder.icmp_signed("==", turns[1], int64(_turns(tile)))) as (then, otherwise):
+                with then:
+                    epilogue.emit(sums, vectors)
+                with otherwise:
+                    _keep_partial(builder, kernel, kept, sums)
+            builder.ret_void()
+            return function
     else:
         sums = _multiply(builder, kernel, tile, vectors, (a, b, kept))
     epilogue.emit(sums, vectors)
@@ -78,18 +98,21 @@ def _multiply(
 ) -> list[list[ir.Value]]:
     """The accumulators after all of k, by row and vector: each step adds a column of a times a row of b."""
     a, b, kept = pointers
+    along_n = tile.b_column
+    assert isinstance(along_n, int)
     element, lanes, size = scalar_type(kernel.dtype), vectors[0].lanes, kernel.dtype.itemsize
 
     def add(step: ir.Value, sums: list[list[ir.Value]]) -> list[list[ir.Value]]:
-        row = offset(builder, b, builder.mul(step, int64(tile.b_step)), element)
-        column = offset(builder, a, builder.mul(step, int64(tile.a_step)), element)
+        row = offset(builder, b, distance(builder, step, tile.b_step), element)
+        column = offset(builder, a, distance(builder, step, tile.a_step), element)
         rights = []
         for vector in vectors:
-            address = offset(builder, row, vector.first * tile.b_column, element)
+            address = offset(builder, row, vector.first * along_n, element)
             mask = None if tile.padded else vector.mask
-            rights.append(load_vector(builder, address, tile.b_column, element, lanes, mask))
+            rights.append(load_vector(builder, address, along_n, element, lanes, mask))
             if tile.keep:
-                prefetch(builder, offset(builder, address, ROWS_AHEAD * tile.b_step, element), to_write=False)
+                if is_even(tile.b_step):
+                    prefetch(builder, offset(builder, address, ROWS_AHEAD * tile.b_step, element), to_write=False)
                 to = offset(builder, kept, builder.mul(step, int64(tile.keep)), element)
                 builder.store(rights[-1], offset(builder, to, vector.first, element), align=size)
         results = []
@@ -101,62 +124,137 @@ def _multiply(
 
     zero = ir.Constant(with_lanes(element, lanes), None)
     zeros = [[zero for _ in vectors] for _ in range(tile.rows)]
-    return _summed(builder, zeros, kernel.k, 1, add)
+    return _summed(builder, zeros, 0, kernel.k, 1, add)
+
+
+def _columns(
+    builder: ir.IRBuilder, kernel: Gemm, tile: Tile, b: ir.Value, first: ir.Value
+) -> Callable[[int], ir.Value]:
+    """The address of a tile's columns of b, by their number."""
+    element, stride = scalar_type(kernel.dtype), tile.b_column
+    if isinstance(stride, int):
+        return lambda column: offset(builder, b, column * stride, element)
+    places = [distance(builder, builder.add(first, int64(j)), stride) for j in range(tile.width)]
+    addresses = [offset(builder, b, place, element) for place in places]
+    return addresses.__getitem__
 
 
 def _inner_products(
-    builder: ir.IRBuilder, kernel: Gemm, tile: Tile, lanes: int, a: ir.Value, b: ir.Value
+    builder: ir.IRBuilder,
+    kernel: Gemm,
+    tile: Tile,
+    lanes: int,
+    a: ir.Value,
+    column: Callable[[int], ir.Value],
+    turns: tuple[ir.Value, ...],
 ) -> list[list[ir.Value]]:
     """One vector for each row of the tile: its lanes are inner products of that row of a and the columns of b."""
     element = scalar_type(kernel.dtype)
-
-    def add(step: ir.Value, sums: list[list[ir.Value]], mask: ir.Value | None = None) -> list[list[ir.Value]]:
-        def vector(base: ir.Value, ahead: int) -> ir.Value:
-            address = offset(builder, offset(builder, base, step, element), ahead, element)
-            return load_vector(builder, address, 1, element, lanes, mask)
-
-        rights = [vector(b, j * tile.b_column) for j in range(tile.width)]
-        results = []
-        for i, line in enumerate(sums):
-            left = vector(a, i * tile.a_row)
-            results.append([_multiply_add(builder, left, right, x) for right, x in zip(rights, line, strict=True)])
-        return results
-
     zero = ir.Constant(with_lanes(element, lanes), None)
-    whole, rest = kernel.k // lanes * lanes, kernel.k % lanes
-    sums = _summed(builder, [[zero] * tile.width for _ in range(tile.rows)], whole, lanes, add)
-    if rest:
-        sums = add(int64(whole), sums, lanes_below(rest, lanes))
+    *outer_a, (run, _) = digits(tile.a_step, tile.b_step) if not _is_run(tile) else ((kernel.k, 1),)
+    *outer_b, _ = digits(tile.b_step, tile.a_step)
+    whole, rest = run // lanes * lanes, run % lanes
+
+    def vector(base: ir.Value, step: ir.Value, mask: ir.Value | None) -> ir.Value:
+        return load_vector(builder, offset(builder, base, step, element), 1, element, lanes, mask)
+
+    def run_from(of_a: ir.Value, of_b: ir.Value, sums: list[list[ir.Value]]) -> list[list[ir.Value]]:
+        rows = [offset(builder, offset(builder, a, i * tile.a_row, element), of_a, element) for i in range(tile.rows)]
+        columns = [offset(builder, column(j), of_b, element) for j in range(tile.width)]
+
+        def add(step: ir.Value, sums: list[list[ir.Value]], mask: ir.Value | None = None) -> list[list[ir.Value]]:
+            if tile.rows < tile.width:  # the fewer are kept in registers, and the others pass by
+                lefts = [vector(row, step, mask) for row in rows]
+                by_column = []
+                for j, base in enumerate(columns):
+                    right = vector(base, step, mask)
+                    by_column.append([_multiply_add(builder, left, right, sums[i][j]) for i, left in enumerate(lefts)])
+                return [list(line) for line in zip(*by_column, strict=True)]
+            rights = [vector(base, step, mask) for base in columns]
+            results = []
+            for row, line in zip(rows, sums, strict=True):
+                left = vector(row, step, mask)
+                results.append([_multiply_add(builder, left, right, x) for right, x in zip(rights, line, strict=True)])
+            return results
+
+        sums = _summed(builder, sums, 0, whole, lanes, add)
+        return add(int64(whole), sums, lanes_below(rest, lanes)) if rest else sums
+
+    zeros = [[zero] * tile.width for _ in range(tile.rows)]
+    if not outer_a:
+        sums = run_from(int64(0), int64(0), zeros)
+    else:
+        steps_a, steps_b = tuple(outer_a), tuple(outer_b)
+        first, last = turns or (int64(0), int64(_turns(tile)))
+        sums = _summed(
+            builder, zeros, first, last, 1,
+            lambda step, sums: run_from(distance(builder, step, steps_a), distance(builder, step, steps_b), sums),
+            unrolls=False,
+        )  # fmt: skip
     return [[_sums_of_lanes(builder, line)] for line in sums]
+
+
+def _turns(tile: Tile) -> int:
+    """How often the innermost of the axes that k is made of is run through."""
+    return math.prod(n for n, _ in digits(tile.a_step, tile.b_step)[:-1])
+
+
+def _with_partial(
+    builder: ir.IRBuilder, kernel: Gemm, kept: ir.Value, first_turn: ir.Value, sums: list[list[ir.Value]]
+) -> list[list[ir.Value]]:
+    """The sums with what was kept of earlier turns, if there were any."""
+    is_first = builder.icmp_signed("==", first_turn, int64(0))
+    totals = []
+    for row, (value,) in enumerate(sums):
+        before = builder.load(_partial(builder, kernel, kept, row, value), typ=value.type, align=16)
+        before = builder.select(is_first, ir.Constant(value.type, None), before)
+        totals.append([builder.fadd(before, value)])
+    return totals
+
+
+def _keep_partial(builder: ir.IRBuilder, kernel: Gemm, kept: ir.Value, sums: list[list[ir.Value]]) -> None:
+    for row, (value,) in enumerate(sums):
+        builder.store(value, _partial(builder, kernel, kept, row, value), align=16)
+
+
+def _partial(builder: ir.IRBuilder, kernel: Gemm, kept: ir.Value, row: int, like: ir.Value) -> ir.Value:
+    return offset(builder, kept, row * like.type.count, scalar_type(kernel.dtype))
+
+
+def _is_run(tile: Tile) -> bool:
+    return is_even(tile.a_step) and is_even(tile.b_step)
 
 
 def _summed(
     builder: ir.IRBuilder,
     zeros: list[list[ir.Value]],
-    stop: int,
+    start: int | ir.Value,
+    stop: int | ir.Value,
     stride: int,
     add: Callable[[ir.Value, list[list[ir.Value]]], list[list[ir.Value]]],
+    unrolls: bool = True,
 ) -> list[list[ir.Value]]:
-    """A loop over `range(0, stop, stride)` that carries accumulators, `add` being its body."""
+    """A loop over `range(start, stop, stride)` that carries accumulators, `add` being its body."""
     if stop == 0:
         return zeros
-    unroll = _unroll(stop // stride, len(zeros) * len(zeros[0]))
+    unroll = _unroll(stop // stride, len(zeros) * len(zeros[0])) if unrolls and isinstance(stop, int) else 1
+    start, stop = (int64(end) if isinstance(end, int) else end for end in (start, stop))
     before, loop, after = builder.block, builder.append_basic_block("k"), builder.append_basic_block("summed")
     builder.branch(loop)
     builder.position_at_end(loop)
     step = builder.phi(INT64)
-    step.add_incoming(int64(0), before)
+    step.add_incoming(start, before)
     phis = [[builder.phi(zero.type) for zero in line] for line in zeros]
     sums = phis
     for ahead in range(unroll):
         sums = add(builder.add(step, int64(ahead * stride)) if ahead else step, sums)
     for line, starts, results in zip(phis, zeros, sums, strict=True):
-        for phi, start, result in zip(line, starts, results, strict=True):
-            phi.add_incoming(start, before)
-            phi.add_incoming(result, loop)
+        for phi, zero, result in zip(line, starts, results, strict=True):
+            phi.add_incoming(zero, before)
+            phi.add_incoming(result, builder.block)
     following = builder.add(step, int64(unroll * stride))
-    step.add_incoming(following, loop)
-    builder.cbranch(builder.icmp_signed("<", following, int64(stop)), loop, after)
+    step.add_incoming(following, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, stop), loop, after)
     builder.position_at_end(after)
     return sums
 

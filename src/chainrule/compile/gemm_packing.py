@@ -11,6 +11,7 @@ from llvmlite import ir
 
 from chainrule.compile.gemm_epilogue import lanes_below, prefetch
 from chainrule.compile.gemm_microkernel import ROWS_AHEAD, load_vector, offset
+from chainrule.compile.gemm_strides import distance
 from chainrule.compile.kernels import Gemm
 from chainrule.compile.scalars import INT64, POINTER, int64, scalar_type, with_lanes
 
@@ -53,7 +54,7 @@ def emit_pack_columns(module: ir.Module, kernel: Gemm, name: str, count: int, wi
     else:
         element, size = scalar_type(kernel.dtype), kernel.dtype.itemsize
         with Counted(builder, int64(0), int64(kernel.k)) as step:
-            address = offset(builder, source, builder.mul(step, int64(along_k)), element)
+            address = offset(builder, source, distance(builder, step, along_k), element)
             mask = None if count == lanes else lanes_below(count, lanes)
             value = load_vector(builder, address, along_n, element, lanes, mask)
             builder.store(value, offset(builder, to, builder.mul(step, int64(width)), element), align=size)
@@ -73,7 +74,7 @@ def emit_pack_rows(module: ir.Module, kernel: Gemm, name: str, rows: int, lanes:
             _copy(
                 builder,
                 offset(builder, to, builder.mul(step, int64(to_step)), element),
-                offset(builder, source, builder.mul(step, int64(along_k)), element),
+                offset(builder, source, distance(builder, step, along_k), element),
                 rows,
                 (element, size, lanes),
             )

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from chainrule.compile.gemm_packing import can_pack_rows, packed_strides
+from chainrule.compile.gemm_strides import digits, is_even, near, with_even_columns, with_even_rows
 from chainrule.compile.kernels import Access, Gemm
 from chainrule.compile.machine import Machine
 
@@ -23,6 +24,9 @@ _STACK_BYTES = 224 << 10
 #: Bytes from which on pages are too many to be visited more than once.
 _NEAR = 4 << 20
 
+#: From how many elements on k may be cut, and how long one turn of it may be then.
+_LONG, _LONGEST_RUN = 8192, 1024
+
 #: Bytes that all strips of a may take in a thread's part of the workspace.
 _MOST_BYTES_OF_STRIPS = 3 << 20
 
@@ -30,6 +34,7 @@ _MOST_BYTES_OF_STRIPS = 3 << 20
 _LATENCY = 4.0  # of a multiply-add
 _TILE_OVERHEAD = 40.0  # of a call of the microkernel
 _LINE_FROM_L2 = 0.5  # of a line that is read in order
+_LINE_FROM_L3 = 4.0  # of a line that is in neither of the nearer caches
 _LINE_SCATTERED = 1.5  # of a line that is far from the line before, where few are
 _LINE_LOST = 12.0  # of such a line, where they are too many to be in the second-level cache
 _LINE_AHEAD = 4.5  # at most, of a line that was asked for ahead
@@ -41,6 +46,7 @@ _PACK_GATHERED = 16.0  # of one gathered vector
 _LOAD = 0.6  # of a load; two a cycle, but the cache has other things to do as well
 _SUM_OF_LANES = 3.0  # of summing the lanes of one vector, with others
 _MOST_VECTORS = 8
+_TURN = 20.0  # of beginning anew where k is uneven
 _LINE = 64  # bytes
 _SAME_SET = 4096  # bytes from line to line of one set of the first-level cache
 _FAR = 1024  # bytes from line to line that the processor does not foresee
@@ -61,6 +67,8 @@ class Plan(NamedTuple):
         block: panels that are packed at a time.
         split: the axis that threads share: "batch", "m" or "n".
         cost: estimated cycles of the slowest thread.
+        cut: how many turns of the outer axes of an uneven k are made for all tiles before the next ones; partial sums
+            are kept meanwhile. 0 where each tile is done at once.
     """
 
     kernel: Gemm
@@ -73,6 +81,7 @@ class Plan(NamedTuple):
     block: int
     split: str
     cost: float
+    cut: int = 0
 
     @property
     def panels(self) -> int:
@@ -92,7 +101,9 @@ class Plan(NamedTuple):
     def packs_in_passing(self) -> bool:
         """Whether panels are packed by the first tile that reads them: those that are contiguous and near."""
         along_k, along_n = self.kernel.b.strides[-2:]
-        return self.pack_b and along_n == 1 and self.kernel.k * along_k * self.kernel.dtype.itemsize <= _NEAR
+        if not self.pack_b or along_n != 1:
+            return False
+        return not is_even(along_k) or self.kernel.k * along_k * self.kernel.dtype.itemsize <= _NEAR
 
     def packs(self, width: int) -> bool:
         """Whether a panel of that width is packed; a narrower last one only if it must be, to save code."""
@@ -106,8 +117,18 @@ class Plan(NamedTuple):
 
     @property
     def buffer_bytes(self) -> int:
-        """Size of both buffers of one thread, each a whole number of cache lines."""
-        return _lines(self.a_bytes) + _lines(self.b_bytes)
+        """Size of the buffers of one thread, each a whole number of cache lines."""
+        return _lines(self.a_bytes) + _lines(self.b_bytes) + self.partial_bytes
+
+    @property
+    def partial_bytes(self) -> int:
+        """Size of the partial sums of all tiles."""
+        return self.tiles * self.panels * self.tile_bytes if self.cut else 0
+
+    @property
+    def tile_bytes(self) -> int:
+        """Size of the partial sums of one tile: a vector for each row."""
+        return _lines(-(-self.kernel.m // self.tiles) * self.lanes * self.kernel.dtype.itemsize)
 
     @property
     def a_bytes(self) -> int:
@@ -138,7 +159,7 @@ def workspace_bytes(kernel: Gemm, machine: Machine, threads: int) -> int:
     if 0 in (kernel.m, kernel.n, *kernel.batch):
         return 0
     best = plan(kernel._replace(workspace=0), machine)
-    if best.a_bytes + best.b_bytes <= _STACK_BYTES:
+    if best.a_bytes + best.b_bytes + best.partial_bytes <= _STACK_BYTES:
         return 0
     return threads * best.buffer_bytes
 
@@ -165,6 +186,14 @@ def transposed(kernel: Gemm) -> Gemm:
 def _plans(kernel: Gemm, machine: Machine, budget: int) -> Iterator[Plan]:
     """Plans that keep to the registers and to `budget` bytes of packed factors."""
     lanes = machine.lanes(kernel.dtype)
+    kernel = with_even_rows(kernel)
+    if near(kernel.a.strides[-1]) == near(kernel.b.strides[-2]) == 1:
+        for columns in range(1, min(kernel.n, lanes) + 1):
+            for tiles in _numbers_of_tiles(kernel, machine, columns, True):
+                tried = Plan(kernel, lanes, columns, True, tiles, 0, False, 1, "m", math.inf)
+                yield _shared(tried, machine, 0)
+                yield from (_shared(cut, machine, 0) for cut in _cut(tried, machine) if cut.partial_bytes <= budget)
+    kernel = with_even_columns(kernel)
     for vectors in range(1, min(-(-kernel.n // lanes), _MOST_VECTORS) + 1):
         for tiles in _numbers_of_tiles(kernel, machine, vectors):
             for strips, pack_b in itertools.product(
@@ -175,15 +204,42 @@ def _plans(kernel: Gemm, machine: Machine, budget: int) -> Iterator[Plan]:
                     continue
                 if min(tried.strips, 1) * tried.strip_bytes + tried.b_bytes <= budget:
                     yield _shared(tried, machine, budget)
-    if kernel.a.strides[-1] == kernel.b.strides[-2] == 1:
-        for columns in range(1, min(kernel.n, lanes) + 1):
-            for tiles in _numbers_of_tiles(kernel, machine, columns):
-                yield _shared(Plan(kernel, lanes, columns, True, tiles, 0, False, 1, "m", math.inf), machine, 0)
 
 
-def _numbers_of_tiles(kernel: Gemm, machine: Machine, vectors: int) -> set[int]:
+def _cut(tried: Plan, machine: Machine) -> Iterator[Plan]:
+    """The plan with a long k in blocks, so that what they take of both factors stays near while all tiles are done."""
+    kernel = tried.kernel
+    if not _is_far(kernel, machine):
+        return
+    size = kernel.dtype.itemsize
+    near_by = machine.l2_bytes * 3 // 4 // ((kernel.m + kernel.n) * size)
+    longest = min(near_by, _LONGEST_RUN)
+    length = max((n for n in range(tried.lanes, longest + 1, tried.lanes) if kernel.k % n == 0), default=0)
+    if length < _LONGEST_RUN // 4:
+        return
+
+    def in_turns(access: Access, axis: int) -> Access:
+        strides = list(access.strides)
+        strides[axis] = ((kernel.k // length, length), (length, 1))
+        return access._replace(strides=tuple(strides))
+
+    yield tried._replace(
+        kernel=kernel._replace(a=in_turns(kernel.a, -1), b=in_turns(kernel.b, -2)), cut=max(_LONGEST_RUN // length, 1)
+    )
+
+
+def _is_far(kernel: Gemm, machine: Machine) -> bool:
+    """Whether k is long and even, and the factors are too large to be read again and again."""
+    a_step, b_step, along_n = kernel.a.strides[-1], *kernel.b.strides[-2:]
+    is_long = kernel.k >= _LONG and is_even(a_step) and is_even(b_step) and is_even(along_n)
+    return is_long and min(kernel.m, kernel.n) > 1 and kernel.n * kernel.k * kernel.dtype.itemsize > machine.l2_bytes
+
+
+def _numbers_of_tiles(kernel: Gemm, machine: Machine, vectors: int, inner: bool = False) -> set[int]:
     """The fewest tiles along m that keep to the registers, with `vectors` to a row; and as many for each core."""
     rows = (machine.vector_registers - 1 - vectors) // vectors
+    if inner and rows < vectors:
+        rows = (machine.vector_registers - 1) // (vectors + 1)
     if rows < 1:
         return set()
     fewest = -(-kernel.m // rows)
@@ -244,14 +300,35 @@ def _inner_tile_cycles(plan: Plan, machine: Machine, columns: int) -> float:
     strip, panel = (count * kernel.k * kernel.dtype.itemsize for count in (rows, columns))
     step += rows * _LINE_FROM_L2
     if strip + panel > machine.l1_bytes // 2:
-        step += columns * _LINE_FROM_L2
+        step += _lines_of_columns(kernel, columns) * _LINE_FROM_L2
+    if _is_far(kernel, machine):
+        step += (rows + columns) * _LINE_FROM_L3
     last = rows * columns * _SUM_OF_LANES + rows * _epilogue_cycles(kernel, plan.lanes)
-    return -(-kernel.k // plan.lanes) * step + last + _TILE_OVERHEAD
+    if plan.cut:
+        return _cut_tile_cycles(plan, step, rows * columns * _SUM_OF_LANES + 2 * rows + _TILE_OVERHEAD) + last
+    a_step, b_step = kernel.a.strides[-1], kernel.b.strides[-2]
+    run = kernel.k if is_even(a_step) and is_even(b_step) else digits(a_step, b_step)[-1][0]
+    return kernel.k // max(run, 1) * (-(-run // plan.lanes) * step + _TURN) + last + _TILE_OVERHEAD
+
+
+def _cut_tile_cycles(plan: Plan, step: float, around: float) -> float:
+    """The same where k is cut: `around` is what each block takes besides its steps."""
+    ((turns, _), (run, _)) = digits(plan.kernel.a.strides[-1], plan.kernel.b.strides[-2])
+    return turns * (-(-run // plan.lanes) * step + _TURN) + -(-turns // plan.cut) * around
+
+
+def _lines_of_columns(kernel: Gemm, columns: int) -> float:
+    """How many new lines a vector of each of the columns takes: windows that overlap have them in common."""
+    along_n = kernel.b.strides[-1]
+    if is_even(along_n):
+        return columns
+    windows, _ = along_n[-1]
+    return columns / windows if columns % windows == 0 else columns
 
 
 def _pack_cycles(kernel: Gemm, machine: Machine) -> float:
     """What packing one vector of b takes."""
-    along_k, along_n = kernel.b.strides[-2:]
+    along_k, along_n = near(kernel.b.strides[-2]), kernel.b.strides[-1]
     if along_n == 1:
         read = _line_cycles(kernel.k, along_k * kernel.dtype.itemsize, machine)
         return _PACK_CONTIGUOUS + min(read, _LINE_AHEAD)
@@ -270,7 +347,7 @@ def _line_cycles(count: int, stride: int, machine: Machine) -> float:
 def _cycles_of_a(plan: Plan, machine: Machine, rows: float) -> float:
     """What bringing one column of a strip nearer takes."""
     kernel, size = plan.kernel, plan.kernel.dtype.itemsize
-    along_m, along_k = (abs(stride) * size for stride in kernel.a.strides[-2:])
+    along_m, along_k = (abs(near(stride)) * size for stride in kernel.a.strides[-2:])
     if kernel.m * kernel.k * size <= machine.l1_bytes:
         return 0.0
     if not plan.strips and along_m > along_k and along_m % _SAME_SET == 0:
@@ -283,7 +360,7 @@ def _cycles_of_a(plan: Plan, machine: Machine, rows: float) -> float:
 def _cycles_of_b(plan: Plan, machine: Machine, vectors: int) -> float:
     """What bringing one row of a panel nearer takes."""
     kernel, size = plan.kernel, plan.kernel.dtype.itemsize
-    along_k, along_n = (abs(stride) * size for stride in kernel.b.strides[-2:])
+    along_k, along_n = (abs(near(stride)) * size for stride in kernel.b.strides[-2:])
     if not plan.pack_b and along_n != size and kernel.n > 1:
         return vectors * _PACK_GATHERED
     if kernel.k * kernel.n * size <= machine.l1_bytes // 2:

@@ -8,13 +8,22 @@ are one value: asking for the same operation on the same inputs twice gives the 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+#: A whole number and one factor per axis of a grid: number + Σ factor·index.
+Affine: TypeAlias = "tuple[int, tuple[int, ...]]"
+
+#: One `Affine` per axis of a value: which of its elements a point of the grid means.
+Map: TypeAlias = "tuple[Affine, ...]"
+
 #: Operations that only say where elements are; a loop reads through them.
-LAYOUT = frozenset({"reshape", "permute_dims", "broadcast_to", "slice"})
+LAYOUT = frozenset({"reshape", "permute_dims", "broadcast_to", "slice", "view"})
+#: Parts of an array, put together in no simple order, that are looked at one by one.
+_FEW = 8
 
 
 class Value:
@@ -67,6 +76,7 @@ class Graph:
         self.arrays: dict[Value, np.ndarray] = {}
         self.checks: list[tuple[Value, str]] = []
         self._known: dict[tuple, Value] = {}
+        self._rows: dict[Value, tuple[int, list[int]] | None] = {}
 
     def add(self, op: str, inputs: Sequence[Value], params: Any, shape: Sequence[int], dtype: Any) -> Value:
         """The value of `op` on `inputs`: a new one, or the one that is known."""
@@ -142,6 +152,10 @@ class Graph:
             return value
         return self.add("slice", (value,), (starts, steps), shape, value.dtype)
 
+    def view(self, value: Value, places: Map, shape: Sequence[int]) -> Value:
+        """Elements of `value` that may repeat or overlap: `places` says which indices a point of the result means."""
+        return self.add("view", (value,), places, shape, value.dtype)
+
     def assemble(self, parts: Sequence[tuple[Value, Region]], shape: Sequence[int], dtype: Any) -> Value:
         """Each part where its region says, later ones over earlier ones; zeros where there is none."""
         flattened: list[tuple[Value, Region]] = []
@@ -155,6 +169,33 @@ class Graph:
         return self.add(
             "assemble", [value for value, _ in flattened], tuple(region for _, region in flattened), shape, dtype
         )
+
+    def parts_at(self, value: Value, region: Region, shape: Sequence[int]) -> Iterable[int]:
+        """Numbers of the parts of an assembled array that a region may lie in, those on top first."""
+        if value not in self._rows:
+            self._rows[value] = _row(value)
+        row = self._rows[value]
+        if row is None:
+            return reversed(range(len(value.inputs))) if len(value.inputs) <= _FEW else ()
+        axis, starts = row
+        first = region.starts[axis]
+        last = first + region.steps[axis] * (shape[axis] - 1)
+        return (bisect_right(starts, min(first, last)) - 1,)
+
+
+def _row(value: Value) -> tuple[int, list[int]] | None:
+    """The axis along which the parts of an assembled array follow each other and fill it, and where each starts."""
+    axes = {i for x in value.inputs for i, n in enumerate(x.shape) if n != value.shape[i]} or {0}
+    if len(axes) != 1 or not value.shape:
+        return None
+    (axis,) = axes
+    starts, following = [], 0
+    for x, region in zip(value.inputs, value.params, strict=True):
+        if region.starts[axis] != following or any(step != 1 for step in region.steps):
+            return None
+        starts.append(following)
+        following += x.shape[axis]
+    return (axis, starts) if following == value.shape[axis] else None
 
 
 class Region(NamedTuple):
@@ -188,6 +229,13 @@ class _Number:
         return repr(self.value)
 
 
+def base(value: Value) -> Value:
+    """What a value is below the layout operations."""
+    while value.op in LAYOUT:
+        value = value.inputs[0]
+    return value
+
+
 def reachable(outputs: Iterable[Value]) -> list[Value]:
     """Everything `outputs` are made from, inputs first."""
     seen: dict[int, Value] = {}
@@ -198,3 +246,34 @@ def reachable(outputs: Iterable[Value]) -> list[Value]:
             seen[value.number] = value
             stack.extend(value.inputs)
     return [seen[number] for number in sorted(seen)]
+
+
+def are_disjoint(value: Value) -> bool:
+    """Whether no two parts of an assembled array share a place."""
+    parts = list(zip(value.params, (x.shape for x in value.inputs), strict=True))
+    if _row(value) is not None:
+        return True
+    if all(x.size == 1 for x in value.inputs):
+        return len({region.starts for region, _ in parts}) == len(parts)
+    return not any(overlap(*parts[i], *parts[j]) for i in range(len(parts)) for j in range(i))
+
+
+def is_inside(region: Region, shape: Sequence[int], array: Sequence[int]) -> bool:
+    """Whether a region lies within an array of some shape."""
+    return all(
+        0 <= start < length and 0 <= start + step * (n - 1) < length
+        for start, step, n, length in zip(*region, shape, array, strict=True)
+    )
+
+
+def overlap(a: Region, a_shape: Sequence[int], b: Region, b_shape: Sequence[int]) -> bool:
+    """Whether two regions may share a place."""
+    for axis, (m, n) in enumerate(zip(a_shape, b_shape, strict=True)):
+        first = range(a.starts[axis], a.starts[axis] + m * a.steps[axis], a.steps[axis])
+        second = range(b.starts[axis], b.starts[axis] + n * b.steps[axis], b.steps[axis])
+        ends = sorted((first[0], first[-1])), sorted((second[0], second[-1]))
+        if ends[0][1] < ends[1][0] or ends[1][1] < ends[0][0]:
+            return False
+        if first.step == second.step and (first[0] - second[0]) % first.step:
+            return False
+    return True

@@ -11,9 +11,17 @@ whose result passes through instructions of the same kind before it is stored.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+
+#: The length and stride of each of the axes, outermost first, that an axis is made of.
+Uneven: TypeAlias = "tuple[tuple[int, int], ...]"
+
+#: From an element to the next along an axis.
+Stride: TypeAlias = "int | Uneven"
 
 
 class Access(NamedTuple):
@@ -27,7 +35,7 @@ class Access(NamedTuple):
 
     argument: int
     offset: int
-    strides: tuple[int, ...]
+    strides: tuple[Any, ...]
 
 
 class Instruction(NamedTuple):
@@ -92,7 +100,9 @@ class Gemm(NamedTuple):
         batch: lengths of the batch axes.
         m, n, k: the product is (m × k)·(k × n).
         dtype: of both factors and of the product: float32 or float64.
-        a, b: accesses with strides (*batch, m, k) and (*batch, k, n): any strides, a transposed factor too.
+        a, b: accesses with strides (*batch, m, k) and (*batch, k, n): any strides, a transposed factor too. Those along
+            m, n and k may be `Uneven` (then no index is asked for in `body`). Where both are along k, they are made of
+            axes of the same lengths.
         body: instructions over the grid (*batch, m, n), with `product` among them and at least one store.
         arguments: dtype of each pointer argument. No array that is stored to is also `a` or `b`.
         workspace: number of the pointer argument (to 64-byte aligned memory) where all threads keep packed factors, if
@@ -115,10 +125,24 @@ Kernel: TypeAlias = "Loop | Gemm"
 
 
 class Call(NamedTuple):
-    """One call of a kernel: the slot that each of its pointer arguments is taken from."""
+    """One call of a kernel.
+
+    Where a kernel begins in an array belongs to the call, so that the steps of a recurrence, each of which reads and
+    writes its own part of the same arrays, call the same kernel.
+
+    Attributes:
+        kernel: what to call.
+        slots: the slot that each pointer argument is taken from.
+        offsets: how many bytes further each argument points; empty where all point to the slot's address itself.
+    """
 
     kernel: Kernel
     slots: tuple[int, ...]
+    offsets: tuple[int, ...] = ()
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """Slot and offset of each argument."""
+        return itertools.zip_longest(self.slots, self.offsets, fillvalue=0)
 
 
 class Program(NamedTuple):

@@ -64,6 +64,14 @@ class _Splat(ir.Constant):
         return f"splat ({self.type.element} {self.constant.get_reference()})"
 
 
+class Module(ir.Module):
+    """An LLVM module that knows whether its processor scales vectors of 512 bits by powers of two (AVX-512)."""
+
+    def __init__(self, name: str, scales: bool) -> None:
+        super().__init__(name)
+        self.scales = scales
+
+
 class Lanes:
     """A value of LLVM and the builder that what is done with it is written by."""
 
@@ -223,6 +231,31 @@ class Lanes:
         """`self·factor + term`, rounded once: for results that are wrong otherwise."""
         return self.call("fma", factor, term)
 
+    def times_power(self, exponent: Lanes) -> Lanes | None:
+        """`self·2ⁿ` rounded once, for whole numbers n of the same type, where that is one instruction; else None."""
+        lanes = 512 // self.format.integer.width
+        kind = self.value.type
+        can = getattr(self.builder.module, "scales", False)
+        if not can or not isinstance(kind, ir.VectorType) or kind.count % lanes:
+            return None
+        parts = [self._scaled_part(exponent, start, lanes) for start in range(0, kind.count, lanes)]
+        while len(parts) > 1:
+            parts = [_side_by_side(self.builder, *parts[i : i + 2]) for i in range(0, len(parts), 2)]
+        return Lanes(self.builder, parts[0])
+
+    def _scaled_part(self, exponent: Lanes, start: int, lanes: int) -> ir.Value:
+        """A register of the product."""
+        part, mask = ir.VectorType(self.element, lanes), ir.IntType(lanes)
+        name = f"llvm.x86.avx512.mask.scalef.p{'s' if self.format is FLOAT else 'd'}.512"
+        module = self.builder.module
+        function = module.globals.get(name) or ir.Function(
+            module, ir.FunctionType(part, [part, part, part, mask, ir.IntType(32)]), name
+        )
+        places = ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(start, start + lanes)))
+        x, n = (self.builder.shuffle_vector(each, each, places) for each in (self.value, exponent.value))
+        as_rounding_is_set = ir.Constant(ir.IntType(32), 4)
+        return self.builder.call(function, [x, n, x, ir.Constant(mask, -1), as_rounding_is_set])
+
     def widened(self) -> Lanes:
         """Float32 numbers as float64."""
         return Lanes(self.builder, self.builder.fpext(self.value, self.like(DOUBLE.type)))
@@ -230,6 +263,11 @@ class Lanes:
     def narrowed(self) -> Lanes:
         """Float64 numbers rounded to float32."""
         return Lanes(self.builder, self.builder.fptrunc(self.value, self.like(FLOAT.type)))
+
+
+def _side_by_side(builder: ir.IRBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
+    places = ir.Constant(ir.VectorType(ir.IntType(32), 2 * left.type.count), list(range(2 * left.type.count)))
+    return builder.shuffle_vector(left, right, places)
 
 
 def where(condition: Lanes, chosen: Lanes, otherwise: Lanes | float) -> Lanes:

@@ -102,11 +102,19 @@ def kernel_text(kernel: Kernel, calls: Sequence[Call], values: Mapping[int, Valu
     for letter, value in zip(letters, arguments, strict=True):
         lines.append(f"{letter} = %{value.number} {type_text(value)}  {names.get(value, '')}".rstrip())
     for call in calls[1:4]:
-        numbers = (f"{letter} = %{values[slot].number}" for letter, slot in zip(letters, call.slots, strict=True))
+        numbers = (
+            f"{letter} = %{values[slot].number}{_further(offset // values[slot].dtype.itemsize)}"
+            for letter, (slot, offset) in zip(letters, call.places(), strict=True)
+        )
         lines.append(f"then {', '.join(numbers)}")
     if len(calls) > 4:
         lines.append(f"and {len(calls) - 4} more")
-    return "\n".join([*lines, *_Writer(kernel, arguments, letters).lines()])
+    offsets = [offset // values[slot].dtype.itemsize for slot, offset in calls[0].places()]
+    return "\n".join([*lines, *_Writer(kernel, arguments, offsets, letters).lines()])
+
+
+def _further(elements: int) -> str:
+    return f" from element {elements} on" if elements else ""
 
 
 def _letters(count: int) -> list[str]:
@@ -117,9 +125,12 @@ def _letters(count: int) -> list[str]:
 class _Writer:
     """Writes the body of one kernel."""
 
-    def __init__(self, kernel: Kernel, arguments: Sequence[Value], letters: Sequence[str]) -> None:
+    def __init__(
+        self, kernel: Kernel, arguments: Sequence[Value], offsets: Sequence[int], letters: Sequence[str]
+    ) -> None:
         self.kernel = kernel
         self.arguments = arguments
+        self.offsets = offsets
         self.letters = letters
         grid = _grid(kernel)
         self.indices = [_INDEX_NAMES[i] if i < len(_INDEX_NAMES) else f"i{i}" for i in range(len(grid))]
@@ -212,6 +223,8 @@ class _Writer:
     def _element(self, access: Access | None, grid: Sequence[tuple[str, int]], further: Sequence[str] = ()) -> str:
         assert access is not None
         letter, value = self.letters[access.argument], self.arguments[access.argument]
+        access = access._replace(offset=access.offset + self.offsets[access.argument])
+        access, grid = _with_even_axes(access, grid)
         places = None if further else places_text(access, value.shape, grid)
         if places is None:
             terms = [_scaled(index, stride) for (index, _), stride in zip(grid, access.strides, strict=True) if stride]
@@ -220,8 +233,24 @@ class _Writer:
         return f"{letter}[{', '.join(places)}]" if value.shape else letter
 
 
+def _with_even_axes(access: Access, grid: Sequence[tuple[str, int]]) -> tuple[Access, list[tuple[str, int]]]:
+    """An access and its grid with each uneven axis as those it is made of, their indices digits of its own."""
+    strides: list[int] = []
+    found: list[tuple[str, int]] = []
+    for (index, length), stride in zip(grid, access.strides, strict=True):
+        inner = length
+        for n, step in [(length, stride)] if isinstance(stride, int) else stride:
+            inner //= n
+            digit = index if inner == 1 else f"{index} // {inner}"
+            found.append((digit if n * inner == length else f"{digit} % {n}", n))
+            strides.append(step)
+    return access._replace(strides=tuple(strides)), found
+
+
 def _scaled(index: str, stride: int) -> str:
-    return index if stride == 1 else f"{stride}*{index}"
+    if stride == 1:
+        return index
+    return f"{stride}*({index})" if " " in index else f"{stride}*{index}"
 
 
 def _bare(formula: str) -> str:

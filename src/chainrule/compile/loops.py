@@ -32,6 +32,7 @@ BLOCK = 128
 LARGE = 150
 
 _VOID = ir.VoidType()
+_LINE = 64  # bytes that a cache fetches at once
 
 
 class _Fold(NamedTuple):
@@ -110,6 +111,7 @@ class _Nest:
         self.pointers = scalars.load_pointers(builder, self.arguments, len(plan.loop.arguments))
         self.rows = {number: self._row(self.body[number]) for number in plan.kept}
         self.masks = _has_masks(plan, machine)
+        self.machine = machine
         self.begin: ir.Value = int64(0)
         self.end: ir.Value = int64(0)
 
@@ -207,12 +209,37 @@ class _Nest:
             steps = [i for i in plan.passes[number] if plan.level[i] == level and i not in reductions]
             self._emit_kept(number, steps, values, site)
         if level == len(plan.lengths):
+            self._fetch_next_row(number, site)
             return [self._contribution(i, site, values) for i in reductions]
 
         def inside(site: _Site, values: dict[int, ir.Value]) -> list[ir.Value]:
             return self._inner(level + 1, number, reductions, site, values)
 
         return self._along(level, site, values, reductions, inside)
+
+    def _fetch_next_row(self, number: int, site: _Site) -> None:
+        """In the last of several passes over a row, ask for what the first one reads of the next row.
+
+        The first pass is often short (a maximum), and would wait for memory; the last one has work to do meanwhile.
+        """
+        plan, builder = self.plan, self.builder
+        if number == 0 or number < len(plan.passes) - 1 or plan.axis != 1 or len(plan.lengths) != 2:
+            return
+        count, length = plan.lengths
+        for step in (self.body[i] for i in plan.passes[0]):
+            size, access = step.dtype.itemsize, step.access
+            if access is None or step.op != "load" or step.inputs or access.strides != (length, 1):
+                continue
+            if 2 * length * size > self.machine.l1_bytes or count * length * size < self.machine.l2_bytes:
+                continue
+            following = site.at(0, builder.add(site.indices[0], int64(1)))
+            place = Point((), following.indices).offset(builder, access.strides)
+            for line in range(0, site.lanes, max(_LINE // size, 1)):
+                offset = builder.add(place, int64(access.offset + line))
+                address = builder.gep(
+                    self.pointers[access.argument], [offset], source_etype=scalars.memory_type(step.dtype)
+                )
+                _prefetch(builder, address)
 
     def _emit_kept(self, number: int, steps: list[int], values: dict[int, ir.Value], site: _Site) -> None:
         """Instructions of a pass; what an earlier pass has kept is read back, what later ones need is kept."""
@@ -411,6 +438,17 @@ class _Nest:
         builder.cbranch(builder.icmp_unsigned("<", following, end), block, done)
         builder.position_at_end(done)
         return totals
+
+
+def _prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
+    name, narrow = "llvm.prefetch.p0", ir.IntType(32)
+    function = builder.module.globals.get(name)
+    if function is None:
+        kind = ir.FunctionType(_VOID, [POINTER, narrow, narrow, narrow])
+        function = ir.Function(builder.module, kind, name)
+    address.type = POINTER
+    to_read, into_the_nearest, data = (ir.Constant(narrow, number) for number in (0, 3, 1))
+    builder.call(function, [address, to_read, into_the_nearest, data])
 
 
 def _everywhere(value: ir.Constant, like: ir.Value) -> ir.Constant:

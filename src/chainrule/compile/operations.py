@@ -14,9 +14,10 @@ import scipy.special
 
 from chainrule.compile import indexing
 from chainrule.compile.errors import Unsupported
-from chainrule.compile.graph import Region, Value
+from chainrule.compile.graph import Map, Region, Value
 from chainrule.compile.scalars import FUNCTIONS
-from chainrule.compile.tracing import Traced, current_graph
+from chainrule.compile.tracing import Traced, current_graph, current_trace
+from chainrule.core.blank import Blank
 from chainrule.core.namespace import PYTHON_SCALARS, namespaces
 from chainrule.core.tensor import Tensor, _raw
 from chainrule.ops.axes import normalize_axes, normalize_axis
@@ -35,6 +36,11 @@ def _traced(x: Any) -> Traced:
         return x
     array = np.asarray(x)
     return Traced(current_graph().constant(array), array)
+
+
+def _array(now: Any) -> Any:
+    """What an operand is in this run, as an array also where it is a NumPy number."""
+    return now if isinstance(now, Blank) else np.asarray(now)
 
 
 def _kind(x: Any) -> Any:
@@ -108,7 +114,7 @@ def special(name: str, x: Any, *further: Any) -> Traced:
 def astype(x: Any, dtype: Any, copy: bool = True) -> Traced:
     """`x` converted to `dtype`."""
     x = _traced(x)
-    return Traced(current_graph().astype(x.value, dtype), np.asarray(x.concrete).astype(dtype))
+    return Traced(current_graph().astype(x.value, dtype), _array(x.concrete).astype(dtype))
 
 
 # Reductions ----------------------------------------------------------------------------------------------------------
@@ -216,12 +222,12 @@ def broadcast_to(x: Any, shape: Any) -> Traced:
 
 def expand_dims(x: Any, axis: Any = 0) -> Traced:
     """New axes of length 1."""
-    return reshape(x, np.expand_dims(np.empty(_traced(x).shape, bool), axis).shape)
+    return reshape(x, np.expand_dims(np.broadcast_to(False, _traced(x).shape), axis).shape)
 
 
 def squeeze(x: Any, axis: Any = None) -> Traced:
     """Axes of length 1 removed."""
-    return reshape(x, np.squeeze(np.empty(_traced(x).shape, bool), axis).shape)
+    return reshape(x, np.squeeze(np.broadcast_to(False, _traced(x).shape), axis).shape)
 
 
 def moveaxis(x: Any, source: Any, destination: Any) -> Traced:
@@ -250,6 +256,26 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Traced:
         if cut:
             x = concat([_between(x, place, cut, None), _between(x, place, 0, cut)], place)
     return x
+
+
+def affine_view(x: Any, shape: Sequence[int], places: Map) -> Traced:
+    """Elements of `x` that may repeat or overlap, where they lie.
+
+    Args:
+        x: the array.
+        shape: of the result.
+        places: for each axis of `x`, which index an element of the result has there: a whole number and one factor for
+            each index of the result. All are inside of `x`.
+    """
+    x = _traced(x)
+    now = x.concrete
+    first = now[tuple(slice(start, None) for start, _ in places)]
+    strides = [sum(by[axis] * n for (_, by), n in zip(places, now.strides, strict=True)) for axis in range(len(shape))]
+    if isinstance(first, Blank):
+        result: Any = first.strided(shape, strides)
+    else:
+        result = np.lib.stride_tricks.as_strided(first, shape, strides, writeable=False)
+    return Traced(current_graph().view(x.value, places, tuple(shape)), result)
 
 
 def concat(arrays: Sequence[Any], axis: int | None = 0) -> Traced:
@@ -300,16 +326,18 @@ def getitem(x: Any, index: Any) -> Traced:
 def scatter_add(g: Any, *, shape: tuple[int, ...], index: Any) -> Traced:
     """Zeros of `shape` with `g` added at `index`."""
     g = _traced(g)
-    now = np.zeros(shape, g.dtype)
-    np.add.at(now, indexing.concrete(index), g.concrete)
+    now = current_trace().filled(shape, 0, g.dtype)
+    if not isinstance(now, Blank):
+        np.add.at(now, indexing.concrete(index), g.concrete)
     return Traced(indexing.add_into_zeros(current_graph(), g.value, shape, index), now)
 
 
 def updated(x: Any, v: Any, *, index: Any) -> Traced:
     """A copy of `x` with `v` at `index`."""
     x = _traced(x)
-    now = np.array(x.concrete)
-    now[indexing.concrete(index)] = _now(v)
+    now = _array(x.concrete).copy()
+    if not isinstance(now, Blank):
+        now[indexing.concrete(index)] = _now(v)
     place = np.shape(now[indexing.concrete(index)])
     return Traced(indexing.write(current_graph(), x.value, _as_value(v, x.dtype, place), index), now)
 
@@ -337,7 +365,7 @@ def asarray(x: Any, dtype: Any = None, copy: bool | None = None, device: Any = N
 
 
 def _filled(shape: Any, number: Any, dtype: Any = None, device: Any = None) -> Traced:
-    now = np.full(shape, number, dtype)
+    now = current_trace().filled(shape, number, dtype)
     return Traced(current_graph().full(now.shape, number, now.dtype), now)
 
 
@@ -415,7 +443,7 @@ traced_namespace = _Namespace(
         **{function.__name__: function for function in (
             where, astype, matmul, reshape, permute_dims, broadcast_to, expand_dims, squeeze, moveaxis, flip, roll,
             concat, stack, getitem, scatter_add, updated, take, take_along_axis, asarray, full_like, arange, verify,
-            clip,
+            clip, affine_view,
         )},
     }
 )  # fmt: skip

@@ -7,26 +7,30 @@ file carries maps from the result of a layout operation to its input.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
 
-from chainrule.compile.graph import Value
-
-#: A whole number and one factor per axis of the grid: number + Σ factor·index.
-Affine: TypeAlias = "tuple[int, tuple[int, ...]]"
-
-#: One `Affine` per axis of a value.
-Map: TypeAlias = "tuple[Affine, ...]"
+from chainrule.compile.graph import Affine, Map, Value
 
 
 def identity(shape: Sequence[int], axes: Sequence[int | None], rank: int) -> Map:
     """The map of a value whose axis number i is axis number `axes[i]` of a grid of `rank` axes; None for length 1."""
-    return tuple((0, tuple(int(axis == j) for j in range(rank))) for _, axis in zip(shape, axes, strict=True))
+    return _identity(tuple(axes), rank)
+
+
+@functools.lru_cache(maxsize=1000)
+def _identity(axes: tuple[int | None, ...], rank: int) -> Map:
+    return tuple((0, tuple(int(axis == j) for j in range(rank))) for axis in axes)
 
 
 def strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Strides of an array in C order, in elements."""
+    return _strides(tuple(shape))
+
+
+@functools.lru_cache(maxsize=1000)
+def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
@@ -37,9 +41,13 @@ def flat(map: Map, shape: Sequence[int], rank: int) -> Affine:
 
 def combined(map: Map, factors: Sequence[int], rank: int) -> Affine:
     """The sum of the indices times `factors`."""
-    offset = sum(start * factor for (start, _), factor in zip(map, factors, strict=True))
-    along = tuple(sum(by[axis] * factor for (_, by), factor in zip(map, factors, strict=True)) for axis in range(rank))
-    return offset, along
+    offset, along = 0, [0] * rank
+    for (start, by), factor in zip(map, factors, strict=True):
+        offset += start * factor
+        for axis, step in enumerate(by):
+            if step:
+                along[axis] += step * factor
+    return offset, tuple(along)
 
 
 def input_map(value: Value, map: Map, grid: Sequence[int]) -> Map | None:
@@ -63,7 +71,13 @@ def input_map(value: Value, map: Map, grid: Sequence[int]) -> Map | None:
             (start + step * offset, tuple(step * factor for factor in along))
             for start, step, (offset, along) in zip(*value.params, map, strict=True)
         )
+    if value.op == "view":
+        return tuple(_shifted(combined(map, factors, len(grid)), start) for start, factors in value.params)
     return _through_reshape(source, value.shape, map, grid)
+
+
+def _shifted(place: Affine, start: int) -> Affine:
+    return place[0] + start, place[1]
 
 
 def _through_reshape(source: Sequence[int], shape: Sequence[int], map: Map, grid: Sequence[int]) -> Map | None:

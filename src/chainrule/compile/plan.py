@@ -8,12 +8,14 @@ scratch memory: a place is used again when its last reader is done.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from chainrule.compile.factors import product_axes, with_fewest_axes
 from chainrule.compile.fuse import SOURCES, Body, Fusion, Group
 from chainrule.compile.gemm import workspace_bytes
 from chainrule.compile.graph import Graph, Value
@@ -66,10 +68,15 @@ def plan(graph: Graph, outputs: Sequence[Value], replaced: Mapping[int, Value], 
 
 
 def _distinct(graph: Graph, outputs: Sequence[Value]) -> list[Value]:
-    """One value in memory for each output: copies of inputs, and of what is wanted twice."""
+    """One value in memory for each output: copies of inputs, and of what is wanted twice.
+
+    What an output is a reshaped view of has its elements in its order, and is made where the output is wanted.
+    """
     seen: set[Value] = set()
     wanted = []
     for value in outputs:
+        while value.op == "reshape" and value.inputs[0].op not in SOURCES:
+            value = value.inputs[0]
         if value in seen or value.op in SOURCES:
             value = graph.copy(value)
         seen.add(value)
@@ -99,7 +106,7 @@ class _Order:
         """Arrange for `output` to take the place of `source`, if that is possible."""
         own = self.maker[output]
         group = self.groups[own]
-        if group.steps or not _reads_where_it_writes(self.fusion, group, output, source):
+        if group.in_memory or not _reads_where_it_writes(self.fusion, group, output, source):
             return False
         readers = self.readers.get(source, set()) - {own}
         if readers & self._after(own):
@@ -138,7 +145,7 @@ class _Order:
 
 def _reads_where_it_writes(fusion: Fusion, group: Group, output: Value, source: Value) -> bool:
     """Whether the group reads `source` only at the element of `output` it is about to write."""
-    if group.product is not None and any(fusion.factor(x)[0] is source for x in group.product.inputs):
+    if group.product is not None and any(fusion.factor(group.product, i)[0] is source for i in (0, 1)):
         return False
     loads = group.body.loads.get(source, [])
     map = group.body.computed[output]
@@ -159,9 +166,9 @@ def _store_what_is_read(fusion: Fusion, groups: Sequence[Group]) -> None:
     for group in groups:
         body = group.body
         for value in group.made:
-            if value in wanted and not group.steps:
+            if value in wanted and not group.in_memory:
                 map = body.computed[value]
-                body.store(value, body.number(value, map), flat(map, value.shape, len(body.grid)))
+                body.store(value, body.number(value, map), map)
 
 
 # Kernels -------------------------------------------------------------------------------------------------------------
@@ -173,6 +180,8 @@ def _without(places: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
 
 def _reordered(body: Sequence[Instruction], order: Sequence[int]) -> tuple[Instruction, ...]:
     """The body for a grid whose axes are in another order."""
+    if order == sorted(order):
+        return tuple(body)
     place = {axis: i for i, axis in enumerate(order)}
     changed = []
     for instruction in body:
@@ -202,15 +211,17 @@ def _loop(body: Body, folded: frozenset[int] = frozenset(), serial: bool = False
 def _gemm(fusion: Fusion, group: Group) -> Gemm:
     product, body = group.product, group.body
     assert product is not None
+    axes = product_axes(product)
     accesses = []
-    for x in product.inputs:
-        memory, (offset, along) = fusion.factor(x)
-        accesses.append(Access(body.argument(memory), offset, along))
-    *batch, m, n = product.shape
-    return Gemm(
-        tuple(batch), m, n, product.inputs[0].shape[-1], product.dtype, accesses[0], accesses[1],
+    for number in (0, 1):
+        source, (offset, along) = fusion.factor(product, number)
+        accesses.append(Access(body.argument(fusion.roots.home(source).memory), offset, along))
+    m, n = product.shape[-2:]
+    kernel = Gemm(
+        axes.batch, m, n, product.inputs[0].shape[-1], product.dtype, accesses[0], accesses[1],
         _live(body.instructions), tuple(value.dtype for value in body.arguments),
     )  # fmt: skip
+    return with_fewest_axes(kernel, axes)
 
 
 def _live(instructions: Sequence[Instruction]) -> tuple[Instruction, ...]:
@@ -221,9 +232,11 @@ def _live(instructions: Sequence[Instruction]) -> tuple[Instruction, ...]:
         if instruction.op in ("store", "accumulate") or number in needed:
             needed.add(number)
             needed.update(instruction.inputs)
+    if len(needed) == len(instructions):
+        return tuple(instructions)
     numbers = {old: new for new, old in enumerate(sorted(needed))}
     return tuple(
-        instructions[old]._replace(inputs=tuple(numbers[i] for i in instructions[old].inputs)) for old in numbers
+        [instructions[old]._replace(inputs=tuple([numbers[i] for i in instructions[old].inputs])) for old in numbers]
     )
 
 
@@ -245,7 +258,8 @@ class _Memory:
         self.threads = threads
         self.fusion, self.groups, self.wanted, self.in_place = fusion, groups, wanted, in_place
         self.late = {wanted[number] for number in late}
-        self.calls: list[tuple[Kernel, list[Value]]] = []
+        self.calls: list[tuple[Kernel, list[Value], tuple[int, ...]]] = []
+        self.loops: list[tuple[int, Group]] = []
         self.kernels: dict[tuple[Kernel, tuple[str, ...]], Kernel] = {}
         for group in groups:
             self._emit(group)
@@ -254,12 +268,13 @@ class _Memory:
         if group.product is not None:
             kernel = _gemm(self.fusion, group)
             if any(instruction.op == "store" for instruction in kernel.body):
-                self._call(*self._with_workspace(*_tidy(kernel, group.body.arguments)))
+                self._call(kernel, group.body.arguments)
             return
-        if group.steps:
+        if group.in_memory:
             for body, serial in group.steps:
                 self._call(_loop(body, serial=serial), body.arguments)
             return
+        self.loops.append((len(self.calls), group))
         self._call(_loop(group.body, group.folded), group.body.arguments)
 
     def _with_workspace(self, kernel: Gemm, arguments: list[Value]) -> tuple[Gemm, list[Value]]:
@@ -273,7 +288,10 @@ class _Memory:
 
     def _call(self, kernel: Kernel, arguments: list[Value]) -> None:
         kernel, arguments = _tidy(kernel, arguments)
-        self.calls.append((self._known(kernel), arguments))
+        kernel, offsets = _from_zero(kernel)
+        if isinstance(kernel, Gemm):
+            kernel, arguments = self._with_workspace(kernel, arguments)
+        self.calls.append((self._known(kernel), arguments, offsets))
 
     def _known(self, kernel: Kernel) -> Kernel:
         """One object for all equal kernels. Constants are compared as they are written: 0.0 is not −0.0, nor 1 True."""
@@ -283,30 +301,33 @@ class _Memory:
     def plan(self, replaced: Mapping[int, Value]) -> Plan:
         slots: dict[Value, int] = {}
         outputs = set(self.wanted) - self.late
-        for _, arguments in self.calls:
-            for value in arguments:
-                slots.setdefault(value, len(slots))
-        for value in self.wanted:
-            slots.setdefault(value, len(slots))
+        beneath = self._beneath(outputs)
+        for value in [value for _, arguments, _ in self.calls for value in arguments] + self.wanted:
+            slots.setdefault(beneath.get(value, value), len(slots))
         inside = [value for value in slots if value.op not in SOURCES and value not in outputs]
+        slots |= {value: slots[output] for value, output in beneath.items()}
         final = self._copies_at_the_end(slots, replaced)
         scratch, size = self._scratch(inside, len(self.calls) + len(final))
-        calls = tuple(Call(kernel, tuple(slots[value] for value in arguments)) for kernel, arguments in self.calls)
+        calls = tuple(
+            Call(kernel, tuple([slots[value] for value in arguments]), offsets)
+            for kernel, arguments, offsets in self.calls
+        )
         program = Program(
             (*calls, *(call for call, _ in final)), {slots[value]: place for value, place in scratch.items()}, size,
-            len(slots) + len(final), self.threads,
+            len(slots) - len(beneath) + len(final), self.threads,
         )  # fmt: skip
         places = [slots[value] for value in self.wanted]
         for (_, slot), number in zip(final, replaced, strict=True):
             places[number] = slot
         sources = {value: slot for value, slot in slots.items() if value.op in SOURCES}
-        values = {slot: value for value, slot in slots.items()}
+        values = {slot: value for value, slot in slots.items() if value not in beneath}
         values |= {slot: self.wanted[number] for (_, slot), number in zip(final, replaced, strict=True)}
         return Plan(program, sources, places, self.in_place, self.groups, values)
 
     def _copies_at_the_end(self, slots: Mapping[Value, int], replaced: Mapping[int, Value]) -> list[tuple[Call, int]]:
         """Results that could not be written over their input at once are, when everything has been read."""
         final = []
+        first = max(slots.values(), default=-1) + 1
         for place, number in enumerate(replaced):
             value = self.wanted[number]
             body = (
@@ -314,58 +335,115 @@ class _Memory:
                 Instruction("store", value.dtype, (0,), Access(1, 0, (1,))),
             )
             copy = Loop((value.size,), (), body, (value.dtype, value.dtype))
-            slot = len(slots) + place
+            slot = first + place
             final.append((Call(self._known(copy), (slots[value], slot)), slot))
         return final
+
+    def _beneath(self, outputs: set[Value]) -> dict[Value, Value]:
+        """Values that lie where an output will: the loop that reads them last writes it over them, element by element.
+
+        What is in the caches already need not be fetched, and the program's own memory is smaller.
+        """
+        free = outputs - {self.wanted[number] for number in self.in_place}
+        last = {value: number for number, (_, arguments, _) in enumerate(self.calls) for value in arguments}
+        found: dict[Value, Value] = {}
+        for number, group in self.loops:
+            for output in free.intersection(group.made):
+                for value in group.body.loads:
+                    inside = value.op not in SOURCES and value not in outputs and value not in self.late
+                    alone = all(self.fusion.roots.home(x).memory is x for x in (value, output))
+                    same = value.size == output.size and value.dtype.itemsize == output.dtype.itemsize
+                    if (
+                        inside
+                        and alone
+                        and same
+                        and last[value] == number
+                        and value not in found
+                        and _reads_where_it_writes(self.fusion, group, output, value)
+                    ):
+                        found[value] = output
+                        break
+        return found
 
     def _scratch(self, values: Sequence[Value], end: int) -> tuple[dict[Value, int], int]:
         """Byte offsets, first fit by first use: a place is free again after its value's last reader."""
         first: dict[Value, int] = {}
         last: dict[Value, int] = {}
-        for number, (_, arguments) in enumerate(self.calls):
+        for number, (_, arguments, _) in enumerate(self.calls):
             for value in arguments:
                 first.setdefault(value, number)
                 last[value] = number
         for value in self.late:
             last[value] = end
         offsets: dict[Value, int] = {}
-        busy: list[tuple[int, int, int]] = []  # offset, end, last reader
+        gaps = [(0, math.inf)]  # what is free, in order
+        busy: list[tuple[int, int, int]] = []  # last reader, offset, end: the one to be free soonest first
         size = 0
         for value in sorted((value for value in values if value in first), key=first.__getitem__):
+            while busy and busy[0][0] < first[value]:
+                _, start, end = heappop(busy)
+                _make_free(gaps, start, end)
             need = -(-max(value.size * value.dtype.itemsize, 1) // _ALIGNMENT) * _ALIGNMENT
-            busy = [place for place in busy if place[2] >= first[value]]
-            offset = 0
-            for start, stop, _ in sorted(busy):
-                if start - offset >= need:
-                    break
-                offset = max(offset, stop)
+            place, (offset, stop) = next((i, gap) for i, gap in enumerate(gaps) if gap[1] - gap[0] >= need)
+            gaps[place : place + 1] = [(offset + need, stop)] if offset + need < stop else []
             offsets[value] = offset
-            busy.append((offset, offset + need, last[value]))
+            heappush(busy, (last[value], offset, offset + need))
             size = max(size, offset + need)
         return offsets, size
 
 
+def _make_free(gaps: list[tuple[int, float]], start: int, end: float) -> None:
+    """Add to free places, which are in order, one that was taken; neighbours become one."""
+    place = bisect_left(gaps, (start, end))
+    if place < len(gaps) and gaps[place][0] == end:
+        end = gaps.pop(place)[1]
+    if place and gaps[place - 1][1] == start:
+        start = gaps.pop(place - 1)[0]
+        place -= 1
+    gaps.insert(place, (start, end))
+
+
+def _accesses(kernel: Kernel) -> list[Access]:
+    """All places that a kernel reads and writes."""
+    factors = [kernel.a, kernel.b] if isinstance(kernel, Gemm) else []
+    return factors + [i.access for i in kernel.body if i.access is not None]
+
+
+def _with_accesses(kernel: K, change: Callable[[Access], Access]) -> K:
+    """The kernel with every access changed."""
+    body = tuple(
+        [
+            i if i.access is None else Instruction(i.op, i.dtype, i.inputs, change(i.access), i.value)
+            for i in kernel.body
+        ]
+    )
+    if isinstance(kernel, Gemm):
+        return kernel._replace(body=body, a=change(kernel.a), b=change(kernel.b))
+    return kernel._replace(body=body)
+
+
+def _from_zero(kernel: K) -> tuple[K, tuple[int, ...]]:
+    """The kernel with each argument's first offset taken away, and these offsets in bytes; () where all are 0."""
+    first: dict[int, int] = {}
+    for access in _accesses(kernel):
+        first[access.argument] = min(access.offset, first.get(access.argument, access.offset))
+    if not any(first.values()):
+        return kernel, ()
+    moved = _with_accesses(
+        kernel, lambda access: Access(access.argument, access.offset - first[access.argument], access.strides)
+    )
+    return moved, tuple([first.get(number, 0) * dtype.itemsize for number, dtype in enumerate(kernel.arguments)])
+
+
 def _tidy(kernel: K, arguments: list[Value]) -> tuple[K, list[Value]]:
     """Without the arguments that only a dropped instruction read."""
-    taken = {i.access.argument for i in kernel.body if i.access is not None}
-    if isinstance(kernel, Gemm):
-        taken |= {kernel.a.argument, kernel.b.argument}
-        taken |= set() if kernel.workspace is None else {kernel.workspace}
-    if len(taken) == len(arguments):
+    used = sorted({access.argument for access in _accesses(kernel)})
+    if len(used) == len(arguments):
         return kernel, arguments
-    used = sorted(taken)
     numbers = {old: new for new, old in enumerate(used)}
-
-    def moved(access: Access | None) -> Access | None:
-        return None if access is None else access._replace(argument=numbers[access.argument])
-
-    changes: dict = {
-        "body": tuple(i._replace(access=moved(i.access)) for i in kernel.body),
-        "arguments": tuple(kernel.arguments[old] for old in used),
-    }
-    if isinstance(kernel, Gemm):
-        changes |= {"a": moved(kernel.a), "b": moved(kernel.b)}
-    return kernel._replace(**changes), [arguments[old] for old in used]  # type: ignore[return-value]
+    moved = _with_accesses(kernel, lambda access: access._replace(argument=numbers[access.argument]))
+    dtypes = tuple([kernel.arguments[old] for old in used])
+    return moved._replace(arguments=dtypes), [arguments[old] for old in used]  # type: ignore[return-value]
 
 
 def flops(kernel: Kernel) -> int:

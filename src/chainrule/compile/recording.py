@@ -141,7 +141,7 @@ def record(function: Callable, leaves: Sequence[Any], treedef: Any) -> Recording
                 place.put(Traced(read[place], array))
         args, kwargs = optree.tree_unflatten(treedef, [traced for _, traced in arguments])
         options = state.options[0]
-        with active(trace), _watched(found):
+        with active(trace), state.recording_whole_graphs(), _watched(found):
             result = function(*args, **kwargs)
         if state.options[0] != options:
             raise TraceError(

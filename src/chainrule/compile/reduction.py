@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from chainrule.compile.lanes import FLOAT, Lanes, where
 from chainrule.compile.polynomials import POLYNOMIALS
@@ -18,8 +19,18 @@ def polynomial(name: str, x: Lanes) -> Lanes:
     return result
 
 
-def nearest(x: Lanes, factor: float) -> tuple[Lanes, Lanes]:
-    """The integer next to `x·factor`, as an integer and as a number; |x·factor| is below a quarter of 2^fraction.
+class Whole(NamedTuple):
+    """Integers, as such and as floating-point numbers."""
+
+    integer: Lanes
+    number: Lanes
+
+    def __sub__(self, other: int) -> Whole:
+        return Whole(self.integer - other, self.number - other)
+
+
+def nearest(x: Lanes, factor: float) -> Whole:
+    """The integer next to `x·factor`; |x·factor| is below a quarter of 2^fraction.
 
     Adding a number whose last place is worth 1 leaves the integer in the last bits. Unlike a conversion this says
     nothing undefined about not-a-number.
@@ -27,7 +38,7 @@ def nearest(x: Lanes, factor: float) -> tuple[Lanes, Lanes]:
     layout = x.format
     magic = 1.5 * 2.0**layout.fraction
     shifted = x.times_plus(factor, magic)
-    return shifted.bits() - layout.bits(magic), shifted - magic
+    return Whole(shifted.bits() - layout.bits(magic), shifted - magic)
 
 
 def power_of_two(n: Lanes) -> Lanes:
@@ -36,10 +47,13 @@ def power_of_two(n: Lanes) -> Lanes:
     return ((n + layout.bias) << layout.fraction).from_bits()
 
 
-def scaled(x: Lanes, n: Lanes) -> Lanes:
-    """`x·2ⁿ` in two steps, so that a result that is too small or too large is reached with one rounding."""
-    layout = n.format
-    both = n + 2 * layout.bias
+def scaled(x: Lanes, n: Whole) -> Lanes:
+    """`x·2ⁿ`, in two steps where it takes any, so that a result too small or too large is reached with one rounding."""
+    at_once = x.times_power(n.number)
+    if at_once is not None:
+        return at_once
+    layout = x.format
+    both = n.integer + 2 * layout.bias
     half = both >> 1
     return x * (half << layout.fraction).from_bits() * ((both - half) << layout.fraction).from_bits()
 

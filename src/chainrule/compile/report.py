@@ -24,6 +24,7 @@ from chainrule.compile.kernels import Gemm
 from chainrule.compile.listing import graph_text, kernel_summary, kernels_text
 from chainrule.compile.plan import bytes_moved, flops
 from chainrule.compile.variant import Variant
+from chainrule.core.quantities import bytes_text, scaled
 
 STAGES = ("graph", "fused", "llvm", "asm")
 _MOST_ROWS = 40
@@ -357,8 +358,10 @@ def _figures_table(program: ProgramReport) -> Table:
     table.add_row("values", f"{program.traced:,} traced, {program.simplified:,} after simplification")
     threads = f"{program.threads} thread{'s' * (program.threads != 1)}"
     table.add_row("kernels", f"{len(program.kernels)} different, {program.calls} calls in a run, {threads}")
-    table.add_row("work of a run", f"{_count(program.flops)}FLOP, {_bytes(program.bytes)} moved")
-    table.add_row("memory", f"{_bytes(program.scratch_bytes)}; uncompiled at least {_bytes(program.eager_bytes)}")
+    table.add_row("work of a run", f"{_count(program.flops)}FLOP, {bytes_text(program.bytes)} moved")
+    table.add_row(
+        "memory", f"{bytes_text(program.scratch_bytes)}; uncompiled at least {bytes_text(program.eager_bytes)}"
+    )
     if program.run_seconds is not None:
         rate = f"{_count(program.flops / program.run_seconds)}FLOP/s"
         table.add_row("time of a run", f"{_time(program.run_seconds)}: {rate}")
@@ -378,7 +381,7 @@ def _kernels_table(program: ProgramReport) -> Table:
     kernels = sorted(program.kernels, key=lambda kernel: kernel.seconds or kernel.flops, reverse=True)
     total = sum(kernel.seconds or 0.0 for kernel in kernels)
     for kernel in kernels[:_MOST_ROWS]:
-        row = [kernel.name, str(kernel.calls), _count(kernel.flops).rstrip(), _bytes(kernel.bytes)]
+        row = [kernel.name, str(kernel.calls), _count(kernel.flops).rstrip(), bytes_text(kernel.bytes)]
         if measured:
             row += [_time(kernel.seconds or 0.0), f"{(kernel.seconds or 0.0) / total:.0%}" if total else ""]
         table.add_row(*row)
@@ -387,20 +390,8 @@ def _kernels_table(program: ProgramReport) -> Table:
     return table
 
 
-def _scaled(number: float, base: int, units: Sequence[str]) -> str:
-    for unit in units[:-1]:
-        if number < base:
-            return f"{number:.3g} {unit}"
-        number /= base
-    return f"{number:.4g} {units[-1]}"
-
-
 def _count(number: float) -> str:
-    return _scaled(number, 1000, ("", "k", "M", "G", "T"))
-
-
-def _bytes(number: float) -> str:
-    return _scaled(number, 1000, ("B", "kB", "MB", "GB"))
+    return scaled(number, ("", "k", "M", "G", "T"))
 
 
 def _time(seconds: float) -> str:

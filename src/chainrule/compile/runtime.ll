@@ -24,8 +24,11 @@
 ; arguments, 8 marks, 9 where in an array object its data pointer is, in bytes.
 %program = type { ptr, ptr, ptr, ptr, ptr, ptr, i64, i64, i64, i64 }
 
-; 0 and 1 begin and end of its rows, 2 shares. A row is a kernel, the number of its arguments, and a slot for each.
+; 0 and 1 begin and end of its rows, 2 shares. A row is a kernel, the number of its arguments, and a %where for each.
 %stage = type { ptr, ptr, i64 }
+
+; An argument: 0 its slot, 1 how many bytes further than the slot's address it points.
+%where = type { i64, i64 }
 
 @pool = global %pool zeroinitializer, align 64
 
@@ -95,18 +98,21 @@ row:
   %kernel = load ptr, ptr %here
   %at.count = getelementptr i64, ptr %here, i64 1
   %count = load i64, ptr %at.count
-  %row.slots = getelementptr i64, ptr %here, i64 2
-  %following = getelementptr i64, ptr %row.slots, i64 %count
+  %row.places = getelementptr i64, ptr %here, i64 2
+  %following = getelementptr %where, ptr %row.places, i64 %count
   br label %gather
 gather:
   %i = phi i64 [ 0, %row ], [ %i.next, %one ]
   %gathered = icmp eq i64 %i, %count
   br i1 %gathered, label %call, label %one
 one:
-  %at.slot = getelementptr i64, ptr %row.slots, i64 %i
+  %at.slot = getelementptr %where, ptr %row.places, i64 %i
+  %at.further = getelementptr %where, ptr %row.places, i64 %i, i32 1
   %slot = load i64, ptr %at.slot
+  %further = load i64, ptr %at.further
   %at.address = getelementptr ptr, ptr %slots, i64 %slot
-  %address = load ptr, ptr %at.address
+  %begin = load ptr, ptr %at.address
+  %address = getelementptr i8, ptr %begin, i64 %further
   %at.argument = getelementptr ptr, ptr %arguments, i64 %i
   store ptr %address, ptr %at.argument
   %i.next = add i64 %i, 1

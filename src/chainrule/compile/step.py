@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from types import MethodType
 from typing import Any
 
@@ -93,6 +93,9 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The function's result, computed by the program for arguments like these."""
+        if _watchers and not _is_inside():
+            for watch in _watchers:
+                watch(partial(self.function, *args, **kwargs))
         if self._shortcut is not None and not kwargs and not _is_inside():
             result = self._shortcut(args)
             if result is not None:
@@ -154,6 +157,7 @@ class Compiled:
         warnings.warn(f"cr.compile: {name} runs uncompiled: {reason}", RuntimeWarning, stacklevel=4)
 
 
+_watchers = state.compiled_watchers
 _tracer, _level, _anomaly = state.tracer.get, state.current_level.get, state.anomaly_detection.get
 
 

@@ -56,6 +56,20 @@ class Trace:
         if id(tensor) not in self.forgotten:
             self.without_gradient.add(id(tensor))
 
+    def filled(self, shape: Any, number: Any, dtype: Any) -> Any:
+        """An array of one number, as it is in this run."""
+        return np.full(shape, number, dtype)
+
+    @staticmethod
+    def refusal(what: str, line: str) -> str:
+        """What to say where Python code asks for a value."""
+        return (
+            f"{what} of a value inside a compiled function, at {line}: it would be asked once, while the "
+            "function is recorded, and the answer used in every later call. Use array functions instead "
+            "(cr.numpy.where in place of if), return the value and look at it outside, or leave this function "
+            "uncompiled"
+        )
+
     def after(self, function: Callable[[], None]) -> None:
         """Call `function` after this run and every later one."""
         self.finally_.append(function)
@@ -82,8 +96,8 @@ def active(trace: Trace) -> Iterator[None]:
         state.tracer.reset(token)
 
 
-def current_graph() -> Graph:
-    """The graph of the run that is being recorded.
+def current_trace() -> Trace:
+    """The run that is being recorded.
 
     Raises:
         TraceError: none is.
@@ -94,7 +108,12 @@ def current_graph() -> Graph:
             "a value from inside a compiled function is used outside of it: it was kept in a variable, a list or an "
             "attribute while the function was recorded. Return it from the function instead"
         )
-    return trace.graph
+    return trace
+
+
+def current_graph() -> Graph:
+    """The graph of the run that is being recorded; raises as `current_trace`."""
+    return current_trace().graph
 
 
 class Traced:
@@ -145,12 +164,8 @@ class Traced:
     # What may not be asked -------------------------------------------------------------------------------------------
 
     def _refuse(self, what: str) -> Any:
-        raise TraceError(
-            f"{what} of a value inside a compiled function, at {_user_line()}: it would be asked once, while the "
-            "function is recorded, and the answer used in every later call. Use array functions instead "
-            "(cr.numpy.where in place of if), return the value and look at it outside, or leave this function "
-            "uncompiled"
-        )
+        trace = state.tracer.get()
+        raise TraceError((Trace if trace is None else trace).refusal(what, _user_line()))
 
     def __bool__(self) -> bool:
         return self._refuse("the truth (bool, if, while, and, or, assert)")

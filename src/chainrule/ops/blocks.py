@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 #: How many elements a block has: of float32, a few of them fit into a core's own cache.
-BLOCK = 16_384
+BLOCK = 32_768
 
 
 def in_blocks(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:

@@ -13,7 +13,17 @@ from typing import Any
 from chainrule.core.namespace import fast_numpy
 from chainrule.core.primitive import Primitive, as_operand, composed, linear
 from chainrule.ops.layout import reshape
-from chainrule.ops.windows import Grid, batch_first, batch_last, extent, overlap_add, per_axis, windows
+from chainrule.ops.windows import (
+    Grid,
+    batch_first,
+    batch_last,
+    extent,
+    has_views,
+    overlap_add,
+    per_axis,
+    windows,
+    with_zeros,
+)
 
 # In this section x is the side that windows are taken of and g the side with one column per window: input and
 # output of a convolution, output and input of a transposed one.
@@ -45,10 +55,29 @@ def _gather(xp: Any, x: Any, weight: Any, grid: Grid, groups: int) -> Any:
 
 def _scatter(xp: Any, g: Any, weight: Any, grid: Grid, groups: int) -> Any:
     """From g to x, the transpose of `_gather`: kernels, each times an element of g, added where they overlap."""
+    if has_views(xp):
+        if set(grid.stride) == {1}:
+            return _gather(xp, g, _mirrored(xp, weight, groups), grid.mirrored(), groups)
+        g, grid = _widened(xp, g, grid)
     product = xp.matmul(_kernels(xp, weight, groups).mT, _as_columns(xp, g, groups))
     channels = groups * weight.shape[1]
     overlapping = xp.reshape(product, (channels, *grid.kernel, *grid.count, g.shape[0]))
     return batch_first(xp, overlap_add.on(xp, overlapping, grid=grid))
+
+
+def _mirrored(xp: Any, weight: Any, groups: int) -> Any:
+    """The kernels with which windows of g give x: from output to input channels, and back to front."""
+    out, own, *kernel = weight.shape
+    parts = xp.reshape(weight, (groups, out // groups, own, *kernel))
+    swapped = xp.permute_dims(parts, (0, 2, 1, *range(3, len(parts.shape))))
+    backwards = swapped[(..., *(slice(None, None, -1) for _ in kernel))]
+    return xp.reshape(backwards, (groups * own, out // groups, *kernel))
+
+
+def _widened(xp: Any, g: Any, grid: Grid) -> tuple[Any, Grid]:
+    """g and its grid with windows of zeros around it: what they add is nothing, and need not be told from the rest."""
+    wide, sides = grid.widened()
+    return with_zeros(xp, g, [(0, 0), *sides]), wide
 
 
 def _correlate(xp: Any, x: Any, g: Any, grid: Grid, groups: int) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -163,17 +163,71 @@ _log_softmax = composed(
 )  # fmt: skip
 
 
+class _Exponentials(NamedTuple):
+    """Σexp(x) as exp(top)·total.
+
+    Attributes:
+        terms: exp(x − the maximum), or if there are rows, exp(x − the row's maximum).
+        weight: of a row's terms in the total; 1 if there are no rows.
+        total, top: with axes of length 1 where they were reduced.
+    """
+
+    terms: Any
+    weight: Any
+    total: Any
+    top: Any
+
+
+def _exponentials(xp: Any, x: Any, axis: tuple[int, ...]) -> _Exponentials:
+    rows = _rows(xp, x, axis)
+    if rows is x:
+        top = _finite(xp, xp.max(x, axis=axis, keepdims=True))  # all −∞: the sum is 0, not NaN
+        terms = xp.exp(x - top)
+        return _Exponentials(terms, 1, xp.sum(terms, axis=axis, keepdims=True), top)
+    tops = xp.max(rows, axis=1, keepdims=True)
+    terms = xp.exp(rows - _finite(xp, tops))
+    top = _finite(xp, xp.max(tops, axis=(0, 1), keepdims=True))
+    weight = xp.exp(xp.where(xp.isfinite(tops) | (tops < 0), tops, 0) - top)
+    total = xp.sum(xp.sum(terms, axis=1, keepdims=True) * weight, axis=(0, 1), keepdims=True)
+    return _Exponentials(terms, weight, total, top)
+
+
+def _finite(xp: Any, x: Any) -> Any:
+    """x, and 0 where that is infinite or not a number."""
+    return xp.where(xp.isfinite(x), x, 0)
+
+
+#: The longest row that a core's nearest cache holds beside what is made of it.
+_ROW = 1024
+
+
+def _rows(xp: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    """All of a long array as rows of one length, for a compiler, which runs a row through all steps at once; else x."""
+    size = math.prod(x.shape)
+    if not hasattr(xp, "verify") or len(axis) < len(x.shape) or size <= _ROW:
+        return x
+    length = next((n for n in range(_ROW, _ROW // 8, -1) if size % n == 0), size)
+    return x if length == size else xp.reshape(x, (size // length, length))
+
+
 def _logsumexp_value(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-    top = xp.max(x, axis=axis, keepdims=True)
-    top = xp.where(xp.isfinite(top), top, 0)  # all −∞: the sum is 0, not NaN
-    y = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
+    parts = _exponentials(xp, x, axis)
+    y = xp.log(parts.total) + parts.top
+    if len(y.shape) != len(x.shape):  # from rows
+        y = xp.reshape(y, (1,) * len(x.shape))
     return y if keepdims else xp.squeeze(y, axis=axis)
 
 
 def _logsumexp_rule(xp: Any, g: Any, x: Any, y: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     if not keepdims:
         g, y = xp.expand_dims(g, axis=axis), xp.expand_dims(y, axis=axis)
-    return g * xp.exp(x - xp.where(xp.isfinite(y), y, 0))
+    if not hasattr(xp, "verify"):
+        return g * xp.exp(x - _finite(xp, y))
+    parts = _exponentials(xp, x, axis)  # those of the value: a compiler sees that they are, and has them
+    if len(parts.total.shape) != len(x.shape):
+        g, y = xp.reshape(g, (1, 1)), xp.reshape(y, (1, 1))
+    of_row = g * parts.weight / xp.where(xp.isfinite(y), parts.total, 1)
+    return xp.reshape(parts.terms * of_row, x.shape)
 
 
 _logsumexp = composed(

@@ -11,21 +11,26 @@ import numpy as np
 
 from chainrule.core.namespace import fast_numpy, tensor_namespace
 from chainrule.core.primitive import as_operand, general, linear
-from chainrule.ops.joining import padded
 from chainrule.ops.layout import reshape
-from chainrule.ops.windows import Grid, added_up, batch_first, batch_last, extent, per_axis
+from chainrule.ops.windows import (
+    Grid,
+    added_up,
+    at_all_places,
+    batch_first,
+    batch_last,
+    extent,
+    has_views,
+    overlap_add,
+    per_axis,
+    reached,
+    with_zeros,
+)
 
 
 def _parts(xp: Any, x: Any, grid: Grid, margin: float) -> Iterator[Any]:
     """For each place in a window, the elements of (channels, *length, batch) there; `margin` outside of the array."""
-    reach = [(count - 1) * stride + span for count, stride, span in zip(
-        grid.count, grid.stride, extent(grid.kernel, grid.dilation), strict=True
-    )]  # fmt: skip
-    after = [max(r - b - n, 0) for r, b, n in zip(reach, grid.before, grid.length, strict=True)]
-    if any(grid.before) or any(after):
-        sides = [(0, 0), *zip(grid.before, after, strict=True), (0, 0)]
-        x = padded(xp, x, sides, [(margin, margin)] * len(sides))
-    inside = replace(grid, length=tuple(x.shape[1:-1]), before=(0,) * len(reach))
+    x = reached(xp, x, grid, margin)
+    inside = replace(grid, length=tuple(x.shape[1:-1]), before=(0,) * len(grid.before))
     return (x[(slice(None), *elements, slice(None))] for _, _, elements in inside.meetings())
 
 
@@ -58,8 +63,29 @@ def _winners(xp: Any, x: Any, y: Any, grid: Grid) -> Iterator[Any]:
         yield hit
 
 
+def _winner(xp: Any, x: Any, y: Any, grid: Grid) -> Any:
+    """The number of the winner's place in each window."""
+    last = math.prod(grid.kernel) - 1
+    dtype = xp.int8 if last < 128 else xp.int32
+    winner: Any = xp.full((), last, dtype=dtype)
+    for place, part in reversed(list(enumerate(_parts(xp, x, grid, -math.inf)))[:-1]):
+        winner = xp.where((part == y) | (part != part), xp.full((), place, dtype=dtype), winner)
+    return xp.broadcast_to(winner, y.shape)
+
+
+def _to_winners(xp: Any, g: Any, winner: Any, grid: Grid) -> Any:
+    """What falls on the elements of (channels, *length, batch): each asks the windows that have it whether it won."""
+    wide, sides = grid.widened()
+    g, winner = (at_all_places(xp, with_zeros(xp, part, sides), grid) for part in (g, winner))
+    places = xp.astype(xp.arange(math.prod(grid.kernel)), winner.dtype)
+    places = xp.reshape(places, (*grid.kernel, *(1,) * (len(grid.kernel) + 1)))
+    return overlap_add.on(xp, xp.where(winner == places, g, xp.zeros((), dtype=g.dtype)), grid=wide)
+
+
 def _max_pool_rule(xp: Any, g: Any, x: Any, y: Any, grid: Grid) -> Any:
     g, x, y = batch_last(xp, g), batch_last(xp, x), batch_last(xp, y)
+    if has_views(xp):
+        return batch_first(xp, _to_winners(xp, g, _winner(xp, x, y, grid), grid))
     return batch_first(xp, added_up(xp, (g * xp.astype(hit, g.dtype) for hit in _winners(xp, x, y, grid)), grid))
 
 
@@ -111,6 +137,11 @@ def _avg_pool_value(xp: Any, x: Any, *, grid: Grid, margins_count: bool, divisor
 
 def _avg_pool_transpose(xp: Any, g: Any, grid: Grid, margins_count: bool, divisor: int | None) -> Any:
     g = batch_last(xp, g) * _shares(xp, g, grid, margins_count, divisor)
+    if has_views(xp):
+        wide, sides = grid.widened()
+        g = at_all_places(xp, with_zeros(xp, g, sides), grid)
+        g = xp.broadcast_to(g, (g.shape[0], *grid.kernel, *wide.count, g.shape[-1]))
+        return batch_first(xp, overlap_add.on(xp, g, grid=wide))
     return batch_first(xp, added_up(xp, (g for _ in range(math.prod(grid.kernel))), grid))
 
 

@@ -202,7 +202,11 @@ def _back(
 
 
 # The same for an LSTM on NumPy arrays without a mask, in place: it takes half the time of the code above, which makes
-# new arrays at every step. Gates are on an axis of their own, so that each is one stretch of memory.
+# new arrays at every step. Gates are on an axis of their own, so that each is one stretch of memory; and what does not
+# wait for the step before is done for several steps in one call, for calls are what short steps spend their time on.
+
+#: Of one array, what several steps' gates may take: with what is made of them they stay in a core's own cache.
+_BYTES_AT_ONCE = 1 << 19
 
 
 def _by_gate(x: np.ndarray) -> np.ndarray:
@@ -214,29 +218,29 @@ def _run_lstm(
     projected: np.ndarray, state: np.ndarray, weight: np.ndarray, bias: Any, reverse: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     length, batch, _ = projected.shape
-    width = weight.shape[1]
+    width, dtype = weight.shape[1], projected.dtype
+    # σ(z) = tanh(z/2)/2 + 1/2, so that one call serves all gates. NumPy likes factors of the gates' shape best.
+    of_gates = np.array([[0.5, 0.5, 1, 0.5], [0.5, 0.5, 0, 0.5]], dtype)[..., None, None]
+    scale, shift = np.repeat(np.repeat(of_gates, batch, axis=2), width, axis=3)
     transposed = np.ascontiguousarray(weight.reshape(4, width, width).mT)
     projected = _by_gate(projected if type(bias) is float else projected + bias)
-    y = np.empty((2, length, batch, width), projected.dtype)
-    kept = np.empty((length, 4, batch, width), projected.dtype)
-    product = np.empty((batch, width), projected.dtype)
+    y = np.empty((2, length, batch, width), dtype)
+    kept = np.empty((length, 4, batch, width), dtype)
+    product = np.empty((batch, width), dtype)
     h, c = state
-    for t in _times(length, reverse):
-        gates = kept[t]
+    order = slice(None, None, -1 if reverse else 1)
+    places = (projected, kept, *(kept[:, gate] for gate in range(4)), *y)
+    for from_x, gates, i, f, g, o, new_h, new_c in zip(*(place[order] for place in places), strict=True):
         np.matmul(h, transposed, out=gates)
-        gates += projected[t]
-        inner, outer = gates[:2], gates[3]  # σ(z) = tanh(z/2)/2 + 1/2, so that one call serves all gates
-        inner *= 0.5
-        outer *= 0.5
+        gates += from_x
+        gates *= scale
         np.tanh(gates, out=gates)
-        for gate in (inner, outer):
-            gate *= 0.5
-            gate += 0.5
-        i, f, g, o = gates
+        gates *= scale
+        gates += shift
         np.multiply(i, g, out=product)
-        c = np.multiply(f, c, out=y[1, t])
+        c = np.multiply(f, c, out=new_c)
         c += product
-        h = np.tanh(c, out=y[0, t])
+        h = np.tanh(c, out=new_h)
         h *= o
     return y, kept
 
@@ -245,36 +249,59 @@ def _back_lstm(
     g: np.ndarray, y: np.ndarray, kept: np.ndarray, state: np.ndarray, weight: np.ndarray, reverse: bool
 ) -> _WayBack:
     _, length, batch, width = y.shape
-    times = _times(length, reverse)
     flat = np.empty((length, batch, 4 * width), y.dtype)
     by_gate = _by_gate(flat)
-    d, local = np.empty((2, 4, batch, width), y.dtype)
-    t, through = np.empty((2, batch, width), y.dtype)
+    if reverse:  # the last time is the first step
+        g, y, kept, by_gate = g[:, ::-1], y[:, ::-1], kept[::-1], by_gate[::-1]
+    weight = weight.reshape(4, width, width)
+    through = np.empty((4, batch, width), y.dtype)
     d_h, d_c = d_state = np.zeros((2, batch, width), y.dtype)
-    for time in reversed(times):
-        gates = kept[time]
-        i, f, gate, o = gates
-        earlier = time + 1 if reverse else time - 1
-        d_h += g[0, time]
-        d_c += g[1, time]
-        np.tanh(y[1, time], out=t)
-        np.multiply(d_h, t, out=d[3])
-        np.multiply(d_h, o, out=through)
-        t *= t
-        np.subtract(1, t, out=t)
-        through *= t
-        d_c += through
-        np.multiply(d_c, gate, out=d[0])
-        np.multiply(d_c, state[1] if time == times[0] else y[1, earlier], out=d[1])
-        np.multiply(d_c, i, out=d[2])
-        d_c *= f
-        np.subtract(1, gates, out=local)  # σ′ = (1 − σ)·σ
-        local *= gates
-        np.multiply(gate, gate, out=local[2])  # tanh′ = 1 − tanh²
-        np.subtract(1, local[2], out=local[2])
-        np.multiply(d, local, out=by_gate[time])
-        np.matmul(flat[time], weight, out=d_h)
+    c_counts = g[1].any()  # hardly ever: what follows a layer reads h
+    at_once = max(1, _BYTES_AT_ONCE // kept[0].nbytes)
+    for stop in range(length, 0, -at_once):
+        start = max(0, stop - at_once)
+        factors, c_by_h = _lstm_factors(start, stop, y[1], kept, state[1])
+        steps = (factors, factors[:, :3], factors[:, 3], c_by_h, kept[start:stop, 1], *g[:, start:stop])
+        for d, by_c, by_h, from_h, f, g_h, g_c in zip(*(part[::-1] for part in steps), strict=True):
+            d_h += g_h
+            from_h *= d_h
+            d_c += from_h
+            if c_counts:
+                d_c += g_c
+            by_c *= d_c
+            by_h *= d_h
+            d_c *= f
+            np.matmul(d, weight, out=through)
+            np.add.reduce(through, axis=0, out=d_h)
+        by_gate[start:stop] = factors
     return _WayBack(flat, flat, d_state)
+
+
+def _lstm_factors(
+    start: int, stop: int, c: np.ndarray, kept: np.ndarray, first_c: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For some steps, what the cotangents are multiplied by on their way back.
+
+    Returns:
+        From c's cotangent to those of i, f and g before their nonlinearities, and from h's to o's, shape (steps, 4,
+        batch, width); from h's cotangent to c's, shape (steps, batch, width).
+    """
+    gates = kept[start:stop]
+    i, g, o = (gates[:, gate] for gate in (0, 2, 3))
+    factors = np.subtract(1, gates)  # σ′ = (1 − σ)·σ
+    factors *= gates
+    np.multiply(g, g, out=factors[:, 2])
+    np.subtract(1, factors[:, 2], out=factors[:, 2])  # tanh′ = 1 − tanh²
+    t = np.tanh(c[start:stop])
+    factors[:, 0] *= g
+    factors[1:, 1] *= c[start : stop - 1]
+    factors[0, 1] *= c[start - 1] if start else first_c
+    factors[:, 2] *= i
+    factors[:, 3] *= t
+    t *= t
+    np.subtract(1, t, out=t)
+    t *= o
+    return factors, t
 
 
 class _Walked:

@@ -91,7 +91,8 @@ def _sigmoid_value(xp: Any, x: Any) -> Any:
     if xp is fast_numpy:  # exp(−x) may overflow to infinity: its reciprocal is the right 0
         with np.errstate(over="ignore"):
             return 1 / (1 + np.exp(0.0 - x))
-    return xp.exp(xp.minimum(x, xp.zeros_like(x))) / (1 + xp.exp(-xp.abs(x)))
+    e = xp.exp(-xp.abs(x))
+    return xp.where(x < 0, e, xp.ones_like(x)) / (1 + e)
 
 
 sigmoid = elementwise(

@@ -8,7 +8,7 @@ as it lies (Chellapilla et al. 2006, "High Performance Convolutional Neural Netw
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -48,6 +48,46 @@ class Grid:
             k == s == 1 and b == 0 for k, s, b in zip(self.kernel, self.stride, self.before, strict=True)
         )
 
+    @property
+    def is_side_by_side(self) -> bool:
+        """Whether each window begins where the one before ends."""
+        return self.kernel == self.stride and set(self.dilation) == {1}
+
+    def widened(self) -> tuple[Grid, list[tuple[int, int]]]:
+        """The grid with so many more windows that each element has every place of a window it can have.
+
+        And how many windows were added before and after, along each axis. They lie partly or wholly outside.
+        """
+        sides: list[tuple[int, int]] = []
+        if self.is_side_by_side:
+            return self, [(0, 0)] * len(self.kernel)
+        for n, kernel, stride, dilation, before, count in zip(
+            self.length, self.kernel, self.stride, self.dilation, self.before, self.count, strict=True
+        ):
+            first, last = (before - (kernel - 1) * dilation) // stride, (n - 1 + before) // stride
+            sides.append((max(-first, 0), max(last + 1 - count, 0)))
+        return replace(
+            self,
+            before=tuple(b + ahead * s for b, (ahead, _), s in zip(self.before, sides, self.stride, strict=True)),
+            count=tuple(n + sum(pair) for n, pair in zip(self.count, sides, strict=True)),
+        ), sides
+
+    def mirrored(self) -> Grid:
+        """Of windows one step apart: those that, with their places in reverse order, are the transpose."""
+        span = extent(self.kernel, self.dilation)
+        before = tuple(s - 1 - b for s, b in zip(span, self.before, strict=True))
+        return replace(self, length=self.count, count=self.length, before=before)
+
+    @property
+    def tiles(self) -> bool:
+        """Whether every element is in one window and no other."""
+        return all(
+            s == k and d == 1 and b == 0 and n == k * count
+            for n, k, s, d, b, count in zip(
+                self.length, self.kernel, self.stride, self.dilation, self.before, self.count, strict=True
+            )
+        )
+
     def meetings(self) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]]:
         """For each place in a window: the place, the windows that have it inside the array, and where it is there."""
         along = [
@@ -78,10 +118,12 @@ def _windows(xp: Any, x: Any, *, grid: Grid) -> Any:
         return xp.reshape(x, shape)
     if xp is fast_numpy:
         return _windows_copied(x, shape, grid)
+    if has_views(xp):
+        return _windows_viewed(xp, reached(xp, x, grid), shape, grid)
     pieces = []
     for _, windows, elements in grid.meetings():
         piece = x[(slice(None), *elements, slice(None))]
-        pieces.append(_with_zeros(xp, piece, [(w.start, n - w.stop) for w, n in zip(windows, grid.count, strict=True)]))
+        pieces.append(with_zeros(xp, piece, [(w.start, n - w.stop) for w, n in zip(windows, grid.count, strict=True)]))
     return xp.reshape(xp.stack(pieces, axis=1), shape)
 
 
@@ -100,12 +142,112 @@ def _windows_copied(x: np.ndarray, shape: tuple[int, ...], grid: Grid) -> np.nda
     return y
 
 
+def has_views(xp: Any) -> bool:
+    """Whether windows can be read where they lie in the array, so that it costs nothing to speak of them."""
+    return hasattr(xp, "affine_view")
+
+
+def reached(xp: Any, x: Any, grid: Grid, margin: float = 0) -> Any:
+    """What windows reach of (channels, *length, batch), from their start on; `margin` outside of the array."""
+    inside: list[slice] = []
+    sides: list[tuple[int, int]] = []
+    spans = extent(grid.kernel, grid.dilation)
+    for n, count, stride, span, before in zip(grid.length, grid.count, grid.stride, spans, grid.before, strict=True):
+        inside.append(slice(max(-before, 0), n))
+        sides.append((max(before, 0), max((count - 1) * stride + span - before - n, 0)))
+    if any(part.start for part in inside):
+        x = x[(slice(None), *inside, slice(None))]
+    return with_zeros(xp, x, sides, margin)
+
+
+def _windows_viewed(xp: Any, x: Any, shape: tuple[int, ...], grid: Grid) -> Any:
+    """The windows as a view of all that they reach."""
+    rank, axes = len(shape), len(grid.kernel)
+    spatial = [
+        (0, _factors(rank, {1 + i: dilation, 1 + axes + i: stride}))
+        for i, (dilation, stride) in enumerate(zip(grid.dilation, grid.stride, strict=True))
+    ]
+    return xp.affine_view(x, shape, ((0, _factors(rank, {0: 1})), *spatial, (0, _factors(rank, {rank - 1: 1}))))
+
+
+def at_all_places(xp: Any, x: Any, grid: Grid) -> Any:
+    """(channels, *count, batch) with axes of length 1 for the places in a window."""
+    return xp.reshape(x, (x.shape[0], *(1,) * len(grid.kernel), *x.shape[1:]))
+
+
+def _factors(rank: int, by_axis: dict[int, int]) -> tuple[int, ...]:
+    return tuple(by_axis.get(axis, 0) for axis in range(rank))
+
+
 def _overlap_add(xp: Any, g: Any, *, grid: Grid) -> Any:
     """(channels, *kernel, *count, batch) to (channels, *length, batch): what falls on one element is added up."""
     if grid.is_identity:
         return xp.reshape(g, (g.shape[0], *grid.length, g.shape[-1]))
+    if has_views(xp):
+        return _overlap_add_viewed(xp, g, grid)
     every = product(*map(range, grid.kernel))
     return added_up(xp, (g[(slice(None), *places, ...)] for places in every), grid)
+
+
+# The same with views: each element asks which windows have it, so that it is written once.
+
+
+def _overlap_add_viewed(xp: Any, g: Any, grid: Grid) -> Any:
+    if grid.is_side_by_side:
+        return _side_by_side(xp, g, grid)
+    wide, sides = grid.widened()
+    g = with_zeros(xp, g, [(0, 0)] * len(grid.kernel) + sides)
+    total: Any = None
+    for phase in product(*map(range, grid.stride)):
+        part = _phase(xp, g, wide, phase)
+        if part is None:
+            continue
+        if set(grid.stride) == {1}:
+            return part
+        index = (slice(None), *(slice(r, None, stride) for r, stride in zip(phase, grid.stride, strict=True)))
+        shape = (part.shape[0], *grid.length, part.shape[-1])
+        total = (
+            xp.scatter_add(part, shape=shape, index=index) if total is None else xp.updated(total, part, index=index)
+        )
+    return total
+
+
+def _side_by_side(xp: Any, g: Any, grid: Grid) -> Any:
+    """Windows that neither overlap nor leave anything out between them: their elements in another order."""
+    axes = len(grid.kernel)
+    pairs = [axis for i in range(axes) for axis in (1 + axes + i, 1 + i)]
+    g = xp.permute_dims(g, (0, *pairs, 1 + 2 * axes))
+    covered = [count * kernel for count, kernel in zip(grid.count, grid.kernel, strict=True)]
+    g = xp.reshape(g, (g.shape[0], *covered, g.shape[-1]))
+    g = g[(slice(None), *(slice(b, b + n) for b, n in zip(grid.before, grid.length, strict=True)), slice(None))]
+    return with_zeros(xp, g, [(0, n - m) for n, m in zip(grid.length, g.shape[1:-1], strict=True)])
+
+
+def _phase(xp: Any, g: Any, grid: Grid, phase: tuple[int, ...]) -> Any:
+    """The elements number phase, phase + stride, ...: the same places of the same windows fall on all of them.
+
+    None where none does.
+    """
+    axes, rank = len(grid.kernel), len(grid.kernel) + 2
+    lengths = [-(-(n - r) // stride) for n, r, stride in zip(grid.length, phase, grid.stride, strict=True)]
+    along = [
+        [
+            (place, (r + before - place * dilation) // stride)
+            for place in range(kernel)
+            if (r + before - place * dilation) % stride == 0
+        ]
+        for r, kernel, stride, dilation, before in zip(
+            phase, grid.kernel, grid.stride, grid.dilation, grid.before, strict=True
+        )
+    ]
+    total: Any = None
+    for choice in product(*along):
+        places = [(place, (0,) * rank) for place, _ in choice]
+        windows = [(first, _factors(rank, {1 + i: 1})) for i, (_, first) in enumerate(choice)]
+        ends = (0, _factors(rank, {0: 1})), (0, _factors(rank, {1 + axes: 1}))
+        part = xp.affine_view(g, (g.shape[0], *lengths, g.shape[-1]), (ends[0], *places, *windows, ends[1]))
+        total = part if total is None else total + part
+    return total
 
 
 def added_up(xp: Any, pieces: Iterable[Any], grid: Grid) -> Any:
@@ -118,8 +260,11 @@ def added_up(xp: Any, pieces: Iterable[Any], grid: Grid) -> Any:
             total = spread if total is None else total + spread
             continue
         if total is None:
-            total = np.zeros((piece.shape[0], *grid.length, piece.shape[-1]), piece.dtype)
-        total[(slice(None), *elements)] += piece
+            total = (np.empty if grid.tiles else np.zeros)((len(piece), *grid.length, piece.shape[-1]), piece.dtype)
+        if grid.tiles:  # nothing else falls there
+            total[(slice(None), *elements)] = piece
+        else:
+            total[(slice(None), *elements)] += piece
     return total
 
 
@@ -130,17 +275,21 @@ def _at(xp: Any, piece: Any, elements: tuple[slice, ...], length: tuple[int, ...
         stride, m = places.step or 1, piece.shape[axis]
         if stride > 1 and m > 1:  # zeros between neighbours
             ahead, behind = piece.shape[:axis], piece.shape[axis + 1 :]
-            apart = _with_zeros(xp, xp.expand_dims(piece, axis=axis + 1), [(0, 0)] * axis + [(0, stride - 1)])
+            apart = with_zeros(xp, xp.expand_dims(piece, axis=axis + 1), [(0, 0)] * axis + [(0, stride - 1)])
             flat = xp.reshape(apart, (*ahead, m * stride, *behind))
             piece = flat[(*(slice(None),) * axis, slice((m - 1) * stride + 1), *(slice(None),) * len(behind))]
         widths.append((places.start, n - places.stop))
-    return _with_zeros(xp, piece, widths)
+    return with_zeros(xp, piece, widths)
 
 
-def _with_zeros(xp: Any, x: Any, widths: Sequence[tuple[int, int]]) -> Any:
-    """`x` with zeros before and after along the axes that follow the first."""
+def with_zeros(xp: Any, x: Any, widths: Sequence[tuple[int, int]], margin: float = 0) -> Any:
+    """`x` with zeros (or another number) before and after along the axes that follow the first."""
     pairs = [(0, 0), *widths, *[(0, 0)] * (len(x.shape) - 1 - len(widths))]
-    return padded(xp, x, pairs, [(0, 0)] * len(pairs))
+    if not has_views(xp) or not any(map(any, pairs)):
+        return padded(xp, x, pairs, [(margin, margin)] * len(pairs))
+    shape = tuple(n + sum(pair) for n, pair in zip(x.shape, pairs, strict=True))
+    inside = tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, pairs, strict=True))
+    return xp.updated(xp.full(shape, margin, dtype=x.dtype), x, index=inside)
 
 
 windows: Primitive = linear(
