@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.core import state
 
 
 def kept_arrays(t):
@@ -191,3 +192,26 @@ def test_what_is_no_number_is_refused_by_name():
     for bad in ("text", None, object(), np.array(["a"])):
         with pytest.raises(TypeError, match="add"):
             parameter() + bad
+
+
+def test_watchers_that_overlap_each_see_all_of_their_own_time_and_leave_nothing_behind():
+    seen = {"one": 0, "other": 0}
+
+    def watch(name):
+        def count(node, inputs, values):
+            seen[name] += 1
+
+        return state.watching(count)
+
+    x = cr.tensor(1.0, requires_grad=True)
+    one, other = watch("one"), watch("other")
+    one.__enter__()
+    _ = x * 2
+    other.__enter__()
+    _ = x * 2
+    one.__exit__(None, None, None)
+    _ = x * 2
+    other.__exit__(None, None, None)
+    _ = x * 2
+    assert seen == {"one": 2, "other": 2}
+    assert state.watcher.get() is None

@@ -13,6 +13,8 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from chainrule.core.blank import Blank
+
 
 def _astype(x: Any, dtype: Any, copy: bool = True) -> Any:
     return x.astype(dtype, copy=copy)
@@ -61,6 +63,8 @@ def namespace_of(*values: Any) -> Any:
 
 def copy_like(value: Any, like: Any) -> Any:
     """`value`, of any library, as a new array of the library and dtype of the array `like`."""
+    if isinstance(like, Blank):
+        return Blank(value.shape, like.dtype)
     xp = namespace_of(like)
     if namespace_of(value) is not xp:
         value = np.asarray(value)

@@ -58,6 +58,11 @@ class Node:
         return f"<{name} node, shape {self.shape}, {self.dtype}>"
 
 
+def next_order() -> int:
+    """A creation number between those of all nodes so far and of all that follow."""
+    return _sequence()
+
+
 def new_node(primitive: Primitive | None, edges: Any, level: int, shape: Any, dtype: Any, params: Any) -> Node:
     """A node, made without the cost of a constructor: this runs for every recorded operation."""
     node = _allocate(Node)
@@ -91,6 +96,24 @@ class Leaf(Node):
         self.holds = None
         self.origin = None
         self.tensor = ref(tensor)
+
+
+class Forgotten(Node):
+    """A step whose inside was not kept: a part of the graph that is grown again when a walk comes to it.
+
+    Its edges lead to what the inside was made from, so that walks see them; their rules are not used.
+
+    Attributes:
+        grow: records the inside again and returns its results' nodes, one per output; None once it was freed.
+        kept: what it was given: all that is kept of it.
+        modules: those that were being called, the outermost first.
+    """
+
+    __slots__ = ("grow", "kept", "modules")
+
+    grow: Callable[[], list[Node]] | None
+    kept: Sequence[Any]
+    modules: Sequence[Any]
 
 
 class Tangent:

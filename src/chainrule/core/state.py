@@ -31,6 +31,11 @@ watcher: ContextVar[Callable[[Any, Any, list], None] | None] = ContextVar("chain
 tracer: ContextVar[Any] = ContextVar("chainrule_tracer", default=None)
 
 
+#: Called before every run of a compiled function, with the same step as ordinary Python code: who wants to watch it may
+#: run that, and must then put back what it changed.
+compiled_watchers: list[Callable[[Callable[[], Any]], None]] = []
+
+
 def ask(function: Callable[[], Any], generator: Any = None) -> Any:
     """`function()`, an array or a tuple of them: Python's part in a step, such as a random draw or a learning rate.
 
@@ -79,36 +84,93 @@ def new_level(*, forward: bool) -> Iterator[int]:
         current_level.reset(token)
 
 
+class _Together:
+    """Watchers as one, told in the order in which they came."""
+
+    def __init__(self, watchers: tuple[Callable[[Any, Any, list], None], ...]) -> None:
+        self.watchers = watchers
+
+    def __call__(self, node: Any, inputs: Any, values: list) -> None:
+        for watch in self.watchers:
+            watch(node, inputs, values)
+
+
+def _watchers() -> tuple[Callable[[Any, Any, list], None], ...]:
+    present = watcher.get()
+    return present.watchers if isinstance(present, _Together) else ()
+
+
 @contextmanager
 def watching(watch: Callable[[Any, Any, list], None]) -> Iterator[None]:
-    """Call `watch` for every operation recorded inside, after those who watch already."""
-    earlier = watcher.get()
+    """Call `watch` for every operation recorded inside, after those who watch already.
 
-    def both(node: Any, inputs: Any, values: list) -> None:
-        earlier(node, inputs, values)  # type: ignore[misc]
-        watch(node, inputs, values)
-
-    token = watcher.set(watch if earlier is None else both)
+    Each leaves for itself: of two that overlap, whichever came first may be the first to go.
+    """
+    watcher.set(_Together((*_watchers(), watch)))
     try:
         yield
     finally:
-        watcher.reset(token)
+        left = tuple(other for other in _watchers() if other is not watch)
+        watcher.set(_Together(left) if left else None)
+
+
+#: Whether graphs are recorded whole, checkpoints or not: a reader of every step wants the steps inside them too.
+whole_graphs: ContextVar[bool] = ContextVar("chainrule_whole_graphs", default=False)
+
+
+@contextmanager
+def recording_whole_graphs() -> Iterator[None]:
+    """Record what is inside checkpoints like everything else."""
+    token = whole_graphs.set(True)
+    try:
+        yield
+    finally:
+        whole_graphs.reset(token)
 
 
 #: What running a function may change besides its result, such as the random generator of `nn`: how to read that
 #: state, and how to put it back.
 side_states: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
 
+#: The other such state: tensors that were there before and were assigned, such as running statistics. By identity, the
+#: tensor, the value and the node it had before; None where nobody asks.
+_assigned: ContextVar[dict[int, tuple[Any, Any, Any]] | None] = ContextVar("chainrule_assigned", default=None)
+
+
+def note_assignment(tensor: Any) -> None:
+    """To be called before a tensor that no operation made is given another value in place."""
+    noted = _assigned.get()
+    if noted is not None:
+        noted.setdefault(id(tensor), (tensor, tensor._value, tensor._node))
+
+
+@contextmanager
+def noting_assignments() -> Iterator[dict[int, tuple[Any, Any, Any]]]:
+    """What is assigned inside: by identity of the tensor, the tensor with its value and node before."""
+    outer = _assigned.get()
+    noted: dict[int, tuple[Any, Any, Any]] = {}
+    token = _assigned.set(noted)
+    try:
+        yield noted
+    finally:
+        _assigned.reset(token)
+        for key, entry in noted.items() if outer is not None else ():
+            outer.setdefault(key, entry)  # type: ignore[union-attr]
+
 
 @contextmanager
 def put_back() -> Iterator[None]:
-    """Leave every one of `side_states` as it was found: what runs inside leaves no trace there."""
+    """Leave every one of `side_states`, and every tensor that is assigned, as it was found."""
     found = [(write, read()) for read, write in side_states]
+    noted: dict[int, tuple[Any, Any, Any]] = {}
     try:
-        yield
+        with noting_assignments() as noted:
+            yield
     finally:
         for write, value in found:
             write(value)
+        for tensor, value, node in noted.values():
+            tensor._value, tensor._node = value, node
 
 
 class _Recording:

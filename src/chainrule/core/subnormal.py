@@ -36,16 +36,22 @@ _functions = _c_functions()
 
 
 class _Flushed:
-    """Turns flushing on for this thread and back to what it was."""
+    """Turns flushing on for this thread, or off, and back to what it was."""
 
-    __slots__ = ("before",)
+    __slots__ = ("before", "wanted")
+
+    def __init__(self, *, wanted: bool) -> None:
+        self.wanted = wanted
 
     def __enter__(self) -> None:
         read, write = _functions  # type: ignore[misc]
         self.before = _Environment()
         read(self.before)
         during = _Environment.from_buffer_copy(self.before)
-        during.mxcsr |= _FLUSH_TO_ZERO_AND_INPUTS_TOO
+        if self.wanted:
+            during.mxcsr |= _FLUSH_TO_ZERO_AND_INPUTS_TOO
+        else:
+            during.mxcsr &= ~_FLUSH_TO_ZERO_AND_INPUTS_TOO
         write(during)
 
     def __exit__(self, *_: object) -> None:
@@ -54,4 +60,9 @@ class _Flushed:
 
 def flushed() -> AbstractContextManager[None]:
     """Inside, results and operands that are subnormal are zero, for this thread."""
-    return _Flushed() if _functions is not None else nullcontext()
+    return _Flushed(wanted=True) if _functions is not None else nullcontext()
+
+
+def unflushed() -> AbstractContextManager[None]:
+    """Inside, subnormal numbers count again: for values that are computed while gradients are."""
+    return _Flushed(wanted=False) if _functions is not None else nullcontext()

@@ -192,6 +192,7 @@ class Tensor:
         array = copy_like(_raw(value), self._value)
         if array.shape != self.shape:
             raise ValueError(f"cannot replace a value of shape {self.shape} by one of shape {tuple(array.shape)}")
+        state.note_assignment(self)
         self._value = array
 
     def numpy(self) -> Any:
@@ -247,6 +248,8 @@ class Tensor:
 
     def _become(self, other: Tensor) -> Tensor:
         """Assignment: this handle moves to the value and node of `other`."""
+        if self.is_leaf:
+            state.note_assignment(self)
         if isinstance(self._node, Leaf):
             if other._node is None:
                 self._value = other._value

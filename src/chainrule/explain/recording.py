@@ -94,7 +94,7 @@ def record(
     if by_itself:
         function.bind_names(names.bind)
     looking = nullcontext() if by_itself else names.watched()
-    with undisturbed(names), state.enable_grad(), state.watching(watch), looking:
+    with undisturbed(names), state.enable_grad(), state.recording_whole_graphs(), state.watching(watch), looking:
         root = run()
     if not isinstance(root, Tensor) or not isinstance(root._node, Node):
         if isinstance(root, (tuple, list, dict)):
@@ -105,7 +105,7 @@ def record(
         )
 
     def run_again(in_float64: bool) -> Any:
-        with state.put_back():
+        with state.put_back(), state.recording_whole_graphs():
             return run(in_float64)
 
     title = "loss" if loss is not None else "output" if is_module else getattr(function, "__name__", "f")

@@ -53,7 +53,8 @@ def _rows(primitive: Primitive) -> list[str]:
     operands = {row: Formula(row, row) for row in primitive.row}
     written = _unfilled(notation.expression(primitive, operands, [Formula("a", "a"), Formula("b", "b")], None).text)
     rows = []
-    for index, rule in enumerate(primitive.rules or [primitive.rule(0)]):
+    rules = primitive.rules if primitive._any_rule is None else [primitive.rule(0)]  # one for any number of inputs
+    for index, rule in enumerate(rules):
         if rule is None:
             continue
         local = notation.local_template(primitive, index, (), _example_parameters(primitive))

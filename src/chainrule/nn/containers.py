@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import index
 from typing import Any, Self, overload
 
+from chainrule.core import state
+from chainrule.nn import chain
 from chainrule.nn.module import Module
+from chainrule.transforms.placement import MemoryBudget
 
 
 class _Numbered(Module):
@@ -75,11 +78,26 @@ class Sequential(_Numbered):
 
         nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 3))
 
+    With checkpoints, only the inputs of some modules are kept between the passes, and the modules are run again on the
+    way back (see `cr.checkpoint`); gradients are equal to the last bit.
+
     Args:
         modules: the modules, or one mapping from their names to them.
+        checkpoint: where to put checkpoints: "sqrt", every √N modules of N (about 2/√N of the activations are kept,
+            for one more forward pass); an integer k, every k modules; a `cr.MemoryBudget`, where running modules again
+            takes the least time within so many bytes. None: nowhere.
+
+    Raises:
+        ValueError: when called, if the memory budget cannot be met; the message names the smallest that can.
     """
 
-    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
+    checkpoint: str | int | MemoryBudget | None = None
+
+    def __init__(
+        self, *modules: Module | Mapping[str, Module], checkpoint: str | int | MemoryBudget | None = None
+    ) -> None:
+        if checkpoint is not None:
+            self.checkpoint = chain.checked(checkpoint)
         if len(modules) == 1 and isinstance(modules[0], Mapping):
             for name, module in modules[0].items():
                 self.add_module(name, self._checked(module))
@@ -87,9 +105,15 @@ class Sequential(_Numbered):
             self.extend(modules)  # type: ignore[arg-type]
 
     def forward(self, x: Any) -> Any:
-        for module in self._listed():
-            x = module(x)
-        return x
+        modules = self._listed()
+        if self.checkpoint is None or state.whole_graphs.get() or not state.is_grad_enabled():
+            for module in modules:
+                x = module(x)
+            return x
+        return chain.run(modules, chain.place(modules, chain.checked(self.checkpoint), x, vars(self)), x)
+
+    def extra_repr(self) -> str:
+        return "" if self.checkpoint is None else f"checkpoint={self.checkpoint!r}"
 
 
 class ModuleList(_Numbered):

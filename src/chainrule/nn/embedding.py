@@ -47,7 +47,7 @@ class Embedding(Module):
         """Draw the table afresh."""
         init.normal_(self.weight)
         if self.padding_idx is not None:
-            rows = np.array(self.weight.data)
+            rows = self.weight.data.copy()
             rows[self.padding_idx] = 0
             self.weight.data = rows
 

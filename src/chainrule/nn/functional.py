@@ -14,7 +14,7 @@ import numpy as np
 
 from chainrule.core.namespace import namespace_of
 from chainrule.core.primitive import as_operand
-from chainrule.core.state import ask
+from chainrule.core.state import ask, note_assignment
 from chainrule.core.tensor import Tensor, _raw
 from chainrule.nn.loss_functions import (
     binary_cross_entropy,
@@ -138,6 +138,7 @@ def _move(running: Tensor, batch: Tensor, momentum: float, correction: float) ->
         raise TypeError(f"batch_norm: running statistics must be tensors to be updated, got {type(running).__name__}")
     old = _raw(running)
     moved = (1 - momentum) * old + (momentum * correction) * _raw(batch)
+    note_assignment(running)
     running._value = moved if moved.dtype == old.dtype else namespace_of(moved).astype(moved, old.dtype)
 
 

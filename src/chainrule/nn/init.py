@@ -7,12 +7,15 @@ of the same seed start from the same numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 
+from chainrule.core.blank import Blank
 from chainrule.core.tensor import Tensor
+from chainrule.nn.parameter import _without_values
 from chainrule.nn.random import generator
 
 T = TypeVar("T", bound=Tensor)
@@ -45,7 +48,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 def constant_(tensor: T, val: float) -> T:
     """Every element `val`."""
-    return _fill(tensor, np.full(tensor.shape, val))
+    return _fill(tensor, lambda: np.full(tensor.shape, val))
 
 
 def zeros_(tensor: T) -> T:
@@ -63,12 +66,12 @@ def ones_(tensor: T) -> T:
 
 def uniform_(tensor: T, a: float = 0.0, b: float = 1.0) -> T:
     """Elements drawn evenly from [a, b)."""
-    return _fill(tensor, generator().uniform(a, b, tensor.shape))
+    return _fill(tensor, lambda: generator().uniform(a, b, tensor.shape))
 
 
 def normal_(tensor: T, mean: float = 0.0, std: float = 1.0) -> T:
     """Elements drawn from a normal distribution."""
-    return _fill(tensor, generator().normal(mean, std, tensor.shape))
+    return _fill(tensor, lambda: generator().normal(mean, std, tensor.shape))
 
 
 # Variances that keep a signal's size from layer to layer ----------------------------------------------------
@@ -119,9 +122,13 @@ def orthogonal_(tensor: T, gain: float = 1.0) -> T:
     _fans(tensor)
     rows = tensor.shape[0]
     columns = tensor.size // max(rows, 1)
-    q, r = np.linalg.qr(generator().normal(size=(max(rows, columns), min(rows, columns))))
-    q = q * np.sign(np.diag(r))  # makes the distribution uniform (Mezzadri 2007, section 5)
-    return _fill(tensor, gain * (q if rows >= columns else q.T).reshape(tensor.shape))
+
+    def draw() -> Any:
+        q, r = np.linalg.qr(generator().normal(size=(max(rows, columns), min(rows, columns))))
+        q = q * np.sign(np.diag(r))  # makes the distribution uniform (Mezzadri 2007, section 5)
+        return gain * (q if rows >= columns else q.T).reshape(tensor.shape)
+
+    return _fill(tensor, draw)
 
 
 def _fans(tensor: Tensor) -> tuple[int, int]:
@@ -143,9 +150,30 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
     return calculate_gain(nonlinearity, a) / math.sqrt(max(fan, 1))
 
 
-def _fill(tensor: T, values: Any) -> T:
-    tensor.data = values
+def _fill(tensor: T, values: Callable[[], Any]) -> T:
+    if not isinstance(tensor._value, Blank):
+        tensor.data = values()
     return tensor
+
+
+# No numbers at all ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Parameters made inside have a shape and a dtype but no numbers, and need no memory.
+
+        with nn.init.without_values():
+            model = nn.Sequential(*[nn.Linear(12288, 12288) for _ in range(96)])
+        cr.memory(model).estimate((32, 2048, 12288))
+
+    Such a network can print itself, count its parameters and have its memory estimated; it cannot compute.
+    """
+    token = _without_values.set(True)
+    try:
+        yield
+    finally:
+        _without_values.reset(token)
 
 
 # Chosen by name ---------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from chainrule.nn.linear import Linear
 from chainrule.nn.module import Module
 from chainrule.nn.normalization import BatchNorm1d, LayerNorm
 from chainrule.nn.sizes import as_size
+from chainrule.transforms.placement import MemoryBudget
 
 NORMALIZATIONS: dict[str, Callable[..., Module]] = {"batch": BatchNorm1d, "layer": LayerNorm}
 
@@ -48,6 +49,7 @@ class MLP(Module):
         init: how weights start, a name of `nn.init.BY_NAME`; biases start at zero then. "auto" is Xavier for sigmoid,
             tanh and linear, and He (Kaiming) for the ReLU family, both uniform. None leaves PyTorch's default.
         dropout: probability of dropping a hidden unit while training.
+        checkpoint: where to put checkpoints among `layers`, as in `Sequential`.
         dtype: of the parameters.
 
     Attributes:
@@ -69,6 +71,7 @@ class MLP(Module):
         residual: bool = False,
         init: str | None = "auto",
         dropout: float = 0.0,
+        checkpoint: str | int | MemoryBudget | None = None,
         dtype: Any = np.float32,
     ) -> None:
         widths = _widths(hidden, depth)
@@ -101,7 +104,7 @@ class MLP(Module):
         output = Linear(width, out_features, dtype=dtype)
         if init is not None:
             _initialise(output, init, "linear")
-        self.layers = Sequential(*layers, output)
+        self.layers = Sequential(*layers, output, checkpoint=checkpoint)
 
     def forward(self, x: Any) -> Any:
         return self.layers(x)

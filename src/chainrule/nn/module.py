@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from chainrule.core import state
+from chainrule.core.calls import marks_a_call, note_place
 from chainrule.core.namespace import copy_like, namespace_of
 from chainrule.core.tensor import RemovableHook, Tensor, _raw
 from chainrule.nn.parameter import Parameter, replace_value
@@ -48,26 +49,39 @@ class Module:
     # Class-level defaults, replaced by the instance's own once it has any: a subclass need not call __init__.
     _buffers: Mapping[str, bool] = {}  # name -> whether it is saved
     _forward_hooks: tuple[Callable, ...] | list[Callable] = ()
+    _forward_pre_hooks: tuple[Callable, ...] | list[Callable] = ()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; every subclass has its own."""
         raise NotImplementedError(f"{type(self).__name__} needs a forward method: what it computes from its inputs")
 
+    @marks_a_call
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`forward` of the same arguments. An error in it gets a note that says in which module it happened."""
         try:
+            for hook in self._forward_pre_hooks:
+                replaced = hook(self, args)
+                if replaced is not None:
+                    args = replaced if isinstance(replaced, tuple) else (replaced,)
             output = self.forward(*args, **kwargs)
             for hook in self._forward_hooks:
                 replaced = hook(self, args, output)
                 output = output if replaced is None else replaced
         except Exception as error:
-            _note_place(error, self)
+            note_place(error, self)
             raise
         return output
 
     def register_forward_hook(self, hook: Callable[[Module, tuple, Any], Any]) -> RemovableHook:
         """Call `hook(module, args, output)` after every call; what it returns, if not None, replaces the output."""
-        hooks = self.__dict__.setdefault("_forward_hooks", [])
+        return self._hooked("_forward_hooks", hook)
+
+    def register_forward_pre_hook(self, hook: Callable[[Module, tuple], Any]) -> RemovableHook:
+        """Call `hook(module, args)` before every call; what it returns, if not None, replaces the arguments."""
+        return self._hooked("_forward_pre_hooks", hook)
+
+    def _hooked(self, where: str, hook: Callable) -> RemovableHook:
+        hooks = self.__dict__.setdefault(where, [])
         state.structure_changed()
         hooks.append(hook)
         return RemovableHook(hooks, hook)
@@ -327,19 +341,3 @@ def _converted(given: Any, own: Tensor) -> Any:
     if tuple(given.shape) != own.shape:
         raise ValueError(f"has shape {tuple(given.shape)} there and {own.shape} here")
     return copy_like(given, _raw(own))
-
-
-# Where an error happened ------------------------------------------------------------------------------------
-
-_NOTE = "in module "
-
-
-def _note_place(error: BaseException, module: Module) -> None:
-    """Note on `error` the path of the innermost module it came through, as seen from `module`, the outermost so far."""
-    innermost = error.__dict__.setdefault("_chainrule_module", module)
-    path = next((path for path, part in module.named_modules() if part is innermost), None)
-    if path is None:
-        return  # called from within `module`, but no part of it
-    kind = type(innermost).__name__
-    notes = [note for note in getattr(error, "__notes__", ()) if not note.startswith(_NOTE)]
-    error.__notes__ = [*notes, f"{_NOTE}{path} ({kind})" if path else f"{_NOTE}{kind}"]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
+
+from chainrule.core.blank import Blank
 from chainrule.core.tensor import Tensor, tensor
+
+#: Whether parameters are made without numbers: see `nn.init.without_values`.
+_without_values: ContextVar[bool] = ContextVar("chainrule_without_values", default=False)
 
 
 class Parameter(Tensor):
@@ -21,7 +28,11 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(tensor(data)._value)
+        if _without_values.get():
+            data = data if hasattr(data, "dtype") else np.asarray(data)
+            super().__init__(Blank(data.shape, data.dtype))
+        else:
+            super().__init__(tensor(data)._value)
         self._grad = None
         if requires_grad:
             self.requires_grad = True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chainrule.core.state import side_states
 from chainrule.core.tensor import Tensor, tensor
 from chainrule.nn.module import Module
 
@@ -35,11 +36,30 @@ def functional_call(module: Module, parameters_and_buffers: Mapping[str, Any], *
         if not hasattr(attributes.get(name), "shape"):
             raise KeyError(f"functional_call: {type(module).__name__} has no parameter or buffer {path!r}")
         places.append((attributes, name, value if isinstance(value, Tensor) else tensor(value)))
-    own = [attributes[name] for attributes, name, _ in places]
+    outside = _replaced()
     try:
-        for attributes, name, value in places:
-            attributes[name] = value
+        _replace((*outside, *places))
         return module(*args, **kwargs)
     finally:
-        for (attributes, name, _), value in zip(places, own, strict=True):
-            attributes[name] = value
+        _replace(outside)
+
+
+#: What is replaced now: (attributes, name, its own value, the value it has instead).
+_now: list[tuple[dict, str, Any, Any]] = []
+
+
+def _replaced() -> tuple[tuple[dict, str, Any], ...]:
+    return tuple((attributes, name, value) for attributes, name, _, value in _now)
+
+
+def _replace(places: Sequence[tuple[dict, str, Any]]) -> None:
+    """Let modules have these values in place of their own, and only these."""
+    while _now:
+        attributes, name, own, _ = _now.pop()
+        attributes[name] = own
+    for attributes, name, value in places:
+        _now.append((attributes, name, attributes[name], value))
+        attributes[name] = value
+
+
+side_states.append((_replaced, _replace))  # a checkpoint runs modules again with the values they had

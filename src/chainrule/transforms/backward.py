@@ -7,7 +7,7 @@ walk followed by storing what reached the leaves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
@@ -18,7 +18,7 @@ from chainrule.core import state
 from chainrule.core.anomaly import all_finite, source_line
 from chainrule.core.errors import AnomalyError, GradientError
 from chainrule.core.namespace import PYTHON_SCALARS, namespaces, tensor_namespace
-from chainrule.core.node import Leaf, Node, Tangent, new_node
+from chainrule.core.node import Forgotten, Leaf, Node, Tangent, new_node
 from chainrule.core.primitive import OutputCotangent, select_output
 from chainrule.core.subnormal import flushed
 from chainrule.core.tensor import Tensor, _raw
@@ -57,8 +57,14 @@ def _walk(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: b
     cotangents: dict[Node, Any] = {}
     for node, cotangent in roots:
         _add(cotangents, node, cotangent)
+    _visit(_reachable(cotangents), cotangents, retain_graph, create_graph)
+    return {leaf: _run_hooks(leaf, g) if leaf.hooks else g for leaf, g in cotangents.items()}
+
+
+def _visit(nodes: Sequence[Node], cotangents: dict[Node, Any], retain_graph: bool, create_graph: bool) -> None:
+    """Pull the cotangent of each of `nodes` on to its inputs, all of them in `cotangents`."""
     anomaly = state.anomaly_detection.get()
-    for node in _reachable(cotangents):
+    for node in nodes:
         edges = node.edges
         if not edges:
             continue  # a leaf
@@ -67,6 +73,12 @@ def _walk(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: b
             continue
         if node.hooks is not None:
             g = _run_hooks(node, g)
+        if type(node) is Forgotten:
+            _visit_again(node, g, cotangents, create_graph)
+            if not retain_graph:
+                node.edges = node.grow = node.holds = None
+                node.kept = ()
+            continue
         known = g
         if type(g) is list:
             known = next(part for part in g if part is not None)
@@ -96,12 +108,37 @@ def _walk(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: b
         if not retain_graph:
             node.edges = None
             node.holds = None
-    return {leaf: _run_hooks(leaf, g) if leaf.hooks else g for leaf, g in cotangents.items()}
 
 
-def _reachable(roots: Any) -> list[Node]:
-    """Every node that `roots` were made from, newest first; an input is always older than its result."""
-    seen = set(roots)
+def pull_through(node: Forgotten, g: Any) -> dict[Node, Any]:
+    """The cotangents of all that a forgotten step was made from, of this step alone."""
+    cotangents: dict[Node, Any] = {}
+    _visit_again(node, g, cotangents, False)
+    return cotangents
+
+
+def _visit_again(node: Forgotten, g: Any, cotangents: dict[Node, Any], create_graph: bool) -> None:
+    """Grow what was forgotten again and let it take the node's place in the walk.
+
+    Cotangents of what it was made from are added up in the order in which they would have been without checkpoints,
+    so that the sums are the same to the last bit.
+    """
+    roots = node.grow()  # type: ignore[misc]
+    grown = {}
+    for root, part in zip(roots, g if type(g) is list else [g], strict=True):
+        if part is not None:
+            _add(cotangents, root, part)
+            grown[root] = part
+    inside = _reachable(grown, {parent for parent, _, _ in node.edges})  # type: ignore[union-attr]
+    _visit(inside, cotangents, create_graph, create_graph)
+
+
+def _reachable(roots: Any, beyond: Set[Node] = frozenset()) -> list[Node]:
+    """Every node that `roots` were made from, down to those `beyond`, newest first.
+
+    An input is always older than its result.
+    """
+    seen = {*roots, *beyond}
     stack = list(roots)
     while stack:
         node = stack.pop()
@@ -115,6 +152,8 @@ def _reachable(roots: Any) -> list[Node]:
             if parent not in seen and parent.primitive is not None:  # leaves have nothing below them
                 seen.add(parent)
                 stack.append(parent)
+    if beyond:
+        seen -= beyond
     return sorted(seen, key=_newest_first, reverse=True)
 
 

@@ -34,6 +34,7 @@ class custom_vjp:
         self.function = function
         self._forward: Callable | None = None
         self._backward: Callable | None = None
+        self._primitives: dict[int, Primitive] = {}
         update_wrapper(self, function)
         self.name = getattr(function, "__name__", "a custom_vjp function")
 
@@ -73,13 +74,24 @@ class custom_vjp:
         shapes, dtypes = [y.shape for y in outputs], [y.dtype for y in outputs]
         if len(outputs) == 1:
             node = new_node(self._primitive(1), edges, level, shapes[0], dtypes[0], None)
+            self._show(node, leaves, [*values, *outputs])
             return unflatten(out_def, [Tensor(outputs[0], node)])
         node = new_node(self._primitive(len(outputs)), edges, level, tuple(shapes), tuple(dtypes), None)
+        self._show(node, leaves, [*values, *outputs])
         return unflatten(out_def, [output_of(node, i, y) for i, y in enumerate(outputs)])
 
+    def _show(self, node: Node, leaves: list, values: list) -> None:
+        """Tell who watches what is recorded."""
+        watch = state.watcher.get()
+        if watch is not None:
+            watch(node, tuple(leaves), values)
+
     def _primitive(self, outputs: int) -> Primitive:
-        names = [f"y{i}" for i in range(outputs)] if outputs > 1 else ()
-        return Primitive(self.name, lambda xp, *args: self.function(*args), None, outputs=names)
+        if outputs not in self._primitives:
+            names = [f"y{i}" for i in range(outputs)] if outputs > 1 else ()
+            made = Primitive(self.name, lambda xp, *args: self.function(*args), None, outputs=names)
+            self._primitives[outputs] = made
+        return self._primitives[outputs]
 
 
 class _Call:
@@ -92,6 +104,11 @@ class _Call:
         self.values = values
         self.residuals = residuals
         self._last: tuple[Any, list] | None = None
+
+    @property
+    def kept(self) -> tuple:
+        """What the call keeps between the passes."""
+        return (self.values, self.residuals)
 
     def pulled(self, g: Any) -> list:
         """Cotangents of all input leaves."""
