@@ -264,3 +264,21 @@ def test_an_error_inside_a_network_says_where():
     with pytest.raises(ValueError, match="larger than the padded input") as caught:
         network(np.zeros((1, 1, 8, 8), np.float32))
     assert caught.value.__notes__ == ["in module 1.1 (Conv2d)"]
+
+
+@pytest.mark.parametrize(
+    ("length", "kernel", "stride", "padding"), [(6, 2, 2, 0), (7, 2, 2, 0), (6, 2, 3, 0), (6, 2, 2, 1), (6, 3, 2, 0)]
+)
+def test_every_element_gets_the_gradient_of_the_windows_it_is_in_and_no_other(
+    length, kernel, stride, padding, monkeypatch
+):
+    x = cr.tensor(np.zeros((2, 3, length, length)), requires_grad=True)
+
+    y = F.avg_pool2d(x, kernel, stride, padding)
+    with monkeypatch.context() as patch:  # what was never written must not be read
+        patch.setattr(np, "empty", lambda shape, dtype=float: np.full(shape, np.nan, dtype))
+        (y.sum() * kernel**2).backward()
+
+    starts = range(-padding, length + padding - kernel + 1, stride)
+    along = np.array([sum(start <= i < start + kernel for start in starts) for i in range(length)])
+    np.testing.assert_allclose(x.grad.data, np.broadcast_to(np.outer(along, along), x.shape))

@@ -139,6 +139,8 @@ def test_a_network_loaded_from_pytorchs_file(tmp_path, kind, options):
 
 @kinds
 def test_parameters_start_from_pytorchs_distribution(kind, options):
+    nn.random.manual_seed(0)
+    torch.manual_seed(0)
     ours, theirs = getattr(nn, kind)(IN, 64, **options), getattr(torch.nn, kind)(IN, 64, **options)
     for (path, p), (_, q) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
         assert p.shape == tuple(q.shape), path

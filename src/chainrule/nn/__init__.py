@@ -54,12 +54,14 @@ from chainrule.nn.pooling import (
 )
 from chainrule.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from chainrule.nn.stateless import functional_call
+from chainrule.nn.through_time import LayerThroughTime, TimeReport, gradient_through_time
 from chainrule.nn.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from chainrule.nn.truncated import TruncatedBPTT
 
 __all__ = [
     "functional",
@@ -109,6 +111,10 @@ __all__ = [
     "RNNCell",
     "LSTMCell",
     "GRUCell",
+    "TruncatedBPTT",
+    "gradient_through_time",
+    "TimeReport",
+    "LayerThroughTime",
     "MultiheadAttention",
     "TransformerEncoderLayer",
     "TransformerEncoder",

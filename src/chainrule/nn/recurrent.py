@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +28,8 @@ class _Recurrent(Module):
 
     hidden_size: int
     _kind: str
+    #: What runs all steps of a layer in one direction; `nn.through_time` puts one in its place that watches each step.
+    _run_steps: Callable[..., Any] = staticmethod(recurrent_layer)
     #: Which gate, if it is open, keeps the state.
     _forget_gate: ClassVar[dict[str, int]] = {"lstm": 1, "gru": 1}
 
@@ -85,7 +88,7 @@ class _Recurrent(Module):
         if bias is not None and self._kind != "gru":  # the sum of both is all that matters
             bias, recurrent_bias = bias + recurrent_bias, None
         projected = linear_map(x, weight, bias)
-        return recurrent_layer(self._kind, projected, state, recurrent_weight, recurrent_bias, mask, reverse=reverse)
+        return self._run_steps(self._kind, projected, state, recurrent_weight, recurrent_bias, mask, reverse=reverse)
 
 
 class _RecurrentLayers(_Recurrent):
