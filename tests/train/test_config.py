@@ -5,6 +5,7 @@ import json
 import pytest
 
 from chainrule.train import Config, RunError
+from chainrule.train.config import APPLIES_TO, MODELS
 
 
 def test_without_options_it_is_a_small_relu_network_trained_by_adam():
@@ -45,6 +46,37 @@ def test_momentum_is_chosen_only_where_there_is_one(optimizer, momentum):
     assert Config.choose(optimizer=optimizer).momentum == momentum
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_has_defaults_that_are_allowed_and_options_of_its_own_only(model):
+    config = Config.choose(model=model)
+    for name, models in APPLIES_TO.items():
+        if name not in ("context", "norm", "residual"):
+            assert (getattr(config, name) is not None) == (model in models), name
+    assert config.compile
+    assert not Config.choose(model=model, compile=False).compile
+
+
+def test_gradients_of_a_recurrent_network_go_back_64_steps_or_through_a_given_context():
+    assert (Config.choose(model="lstm").bptt, Config.choose(model="lstm").context) == (64, None)
+    assert (Config.choose(model="gru", context=100).bptt, Config.choose(model="gru", context=100).context) == (100, 100)
+    assert Config.choose(model="lstm", context=100, bptt=10).bptt == 10
+
+
+@pytest.mark.parametrize("width, heads", [(128, 4), (6, 2), (7, 1)])
+def test_the_default_number_of_heads_divides_the_width(width, heads):
+    assert Config.choose(model="transformer", width=width).heads == heads
+
+
+def test_a_gradient_limit_of_ones_own_takes_the_place_of_the_default():
+    assert (Config.choose(model="lstm").clip_norm, Config.choose(model="lstm", clip_value=0.1).clip_norm) == (1.0, None)
+
+
+def test_a_configuration_from_before_there_were_other_models_is_that_of_a_perceptron():
+    config = Config.choose(depth=3)
+    new = ("model", "kernel", "shift", "turn", "heads", "context", "bptt")
+    assert Config.from_dict({key: value for key, value in config.to_dict().items() if key not in new}) == config
+
+
 def test_a_configuration_survives_json():
     config = Config.choose(data="t.csv", target="y", drop=("a", "b"), depth=3, clip_norm=0.1)
     assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
@@ -79,6 +111,22 @@ def test_an_unknown_name_is_refused_with_the_nearest_that_is_known():
         ({"data": "t.csv"}, "--data needs --target COLUMN"),
         ({"data": "t.csv", "target": "y", "task": "clustering"}, "--task 'clustering' is not one of"),
         ({"dtype": "float16"}, "--dtype 'float16' is not one of float32, float64"),
+        ({"model": "rnn"}, "--model 'rnn' is not one of mlp, cnn, lstm, gru, transformer"),
+        ({"model": "cnn", "depth": 0}, "--depth is at least 1, not 0"),
+        ({"model": "cnn", "kernel": 2}, "--kernel is an odd number, so that images keep their size, not 2"),
+        ({"model": "cnn", "turn": 360.0}, "--turn is below 360 and not negative"),
+        ({"model": "cnn", "shift": -1.0}, "--shift is a number not negative"),
+        ({"model": "cnn", "data": "t.csv", "target": "y"}, "images of the handwritten digits only: leave out --data"),
+        ({"model": "lstm", "activation": "relu"}, "--activation is an option of --model mlp, cnn and transformer; lst"),
+        ({"model": "lstm", "residual": True}, "--residual is an option of --model mlp and cnn; lstm has none"),
+        ({"model": "lstm", "heads": 2}, "--heads is an option of --model transformer; lstm has none"),
+        ({"model": "lstm", "bptt": 0}, "--bptt is at least 1"),
+        ({"model": "lstm", "context": 100, "bptt": 64}, "--context 100 is not a multiple of --bptt 64"),
+        ({"model": "lstm", "data": "t.CSV"}, "learns the characters of a text, and t.CSV is a table"),
+        ({"model": "lstm", "data": "t.txt", "target": "y"}, "--target is about a table of your own: --model lstm"),
+        ({"model": "transformer", "bptt": 8}, "--bptt is an option of --model lstm and gru; transformer has none"),
+        ({"model": "transformer", "width": 10, "heads": 4}, "--heads 4 does not divide --width 10"),
+        ({"data": "book.txt"}, "book.txt is no table; to learn its characters, add --model lstm, gru or transformer"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_option_named(options, message):

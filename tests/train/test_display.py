@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from chainrule.train import display
 from chainrule.train.display import LiveDisplay, PlainDisplay, Position, columns_of, duration, spread
 
 
@@ -32,6 +33,20 @@ def test_a_long_run_prints_a_heading_and_about_twenty_plain_lines_with_the_first
 
 def test_a_short_run_prints_every_epoch():
     assert len(shown(PlainDisplay, 3).splitlines()) == 1 + 3
+
+
+def test_a_long_epoch_says_now_and_then_how_far_it_has_come(monkeypatch):
+    monkeypatch.setattr(display, "SECONDS_OF_SILENCE", -1)
+    out = io.StringIO()
+    PlainDisplay(Console(file=out, width=90)).at(Position(2, 3, 1500, 4000, 7.25))
+    assert out.getvalue().strip() == "epoch 2: step 1,500 of 4,000, 7.2 steps/s, ? left"
+
+
+def test_a_terminal_says_what_it_waits_for():
+    out = io.StringIO()
+    with LiveDisplay(Console(file=out, width=90, force_terminal=True, color_system=None)) as live:
+        live.waiting("Compiling the step")
+    assert "Compiling the step ..." in out.getvalue()
 
 
 def test_plain_lines_have_no_control_characters():
@@ -62,6 +77,45 @@ def test_regression_shows_rmse_in_place_of_accuracy():
     columns = columns_of(metrics(1, train_rmse=12.5, test_rmse=1e6))
     assert columns["train RMSE"] == "12.5"
     assert columns["test RMSE"] == "1e+06"
+
+
+BPC = {"train_bpc": 2.5, "test_bpc": 2.25, "test_perplexity": 4.7568}
+
+
+def test_a_text_shows_bits_per_character_and_perplexity():
+    columns = columns_of(metrics(1, **BPC))
+    assert (columns["train bpc"], columns["test bpc"], columns["perplexity"]) == ("2.500", "2.250", "4.757")
+
+
+def samples(display_class, epochs, **console):
+    out = io.StringIO()
+    with display_class(Console(file=out, width=90, color_system=None, **console)) as display:
+        for epoch in range(1, epochs + 1):
+            position = Position(epoch, epochs, 10 * epoch, 10 * epochs, 1000.0)
+            display.epoch_done(metrics(epoch, **BPC), position)
+            display.sample(f"Text [{epoch}] goes\n\n on\x1b[0m\tand {'on ' * 60}", position)
+    return out.getvalue()
+
+
+def test_plain_lines_show_what_was_written_after_1_2_4_and_so_on_epochs_and_after_the_last():
+    shown_after = [f"Text [{epoch}]" in samples(PlainDisplay, 10) for epoch in range(1, 11)]
+    assert shown_after == [epoch in (1, 2, 4, 8, 10) for epoch in range(1, 11)]
+
+
+def test_a_terminal_shows_what_was_written_last_between_the_table_and_the_bar():
+    frame = samples(LiveDisplay, 3, force_terminal=True).rsplit("grad norm", 1)[-1]
+    assert frame.index("2.250") < frame.index("Text [3] goes") < frame.index("epoch 3/3")
+
+
+@pytest.mark.parametrize("display_class", [PlainDisplay, LiveDisplay])
+def test_what_was_written_keeps_its_lines_is_wrapped_and_cannot_control_the_terminal(display_class):
+    text = samples(display_class, 1)
+    lines = [line for line in text.splitlines() if "│" in line]
+    assert lines[0] == "  │ Text [1] goes"
+    assert lines[1].startswith("  │  on [0m ")
+    assert len(lines) >= 4
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in "".join(lines)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from chainrule import nn, optim
-from chainrule.train.flow import FlowProbe, LayerFlow, typical, verdict
+from chainrule.train.flow import FlowProbe, LayerFlow, layer_span, typical, verdict, watched_layers
 
 RNG = np.random.default_rng(0)
 
@@ -86,6 +86,63 @@ def test_signals_too_small_for_the_square_of_a_float32_are_still_measured():
 
     (layer,) = watched(model, optim.SGD(model.parameters(), lr=0.1), np.ones((1, 2), np.float32), None, tiny).flow()
     assert layer.error_signal == pytest.approx(math.sqrt(2) * 1e-30, rel=1e-6, abs=0)
+
+
+# What counts as a layer ----------------------------------------------------------------------------------------------
+
+
+class Recurrent(nn.Module):
+    """An LSTM that is a part of something else, and a linear layer."""
+
+    def __init__(self):
+        self.part = nn.Sequential(nn.LSTM(3, 4, dtype=np.float64))
+        self.out = nn.Linear(4, 2, dtype=np.float64)
+
+    def forward(self, x):
+        y, _ = self.part(x)
+        return self.out(y[-1])
+
+
+def test_a_recurrent_layer_is_watched_at_its_output_with_all_its_matrices():
+    x, y, model = RNG.normal(size=(5, 6, 3)), np.array([0, 1, 1, 0, 1, 1]), Recurrent()
+    before = [parameter.data.copy() for parameter in model.part.parameters()]
+    seen = []
+    with_hook = model.part[0].register_forward_hook(lambda module, inputs, output: seen.append(output[0]))
+    probe = watched(model, optim.SGD(model.parameters(), lr=0.1), x, y)
+    with_hook.remove()
+    first, last = probe.flow()
+    assert (first.name, last.name) == ("part.0", "out")
+
+    z = seen[0].detach().numpy()[-1] @ numpy(model.out.weight, 0.1).T + numpy(model.out.bias, 0.1)
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    delta = (p - np.eye(2)[y]) / 6
+    assert last.error_signal == pytest.approx(np.linalg.norm(delta))
+    # Only the last time's output is used, so the signal at the output is that of the linear layer alone.
+    assert first.error_signal == pytest.approx(np.linalg.norm(delta @ numpy(model.out.weight, 0.1)))
+    matrices = [old for old in before if old.ndim == 2]
+    moves = [p.data - old for p, old in zip(model.part.parameters(), before, strict=True) if old.ndim == 2]
+    assert first.update_ratio == pytest.approx(whole_norm(moves) / whole_norm(matrices))
+
+
+def numpy(parameter, lr):
+    """A parameter as it was before a step of gradient descent."""
+    return parameter.data + lr * parameter.grad.numpy()
+
+
+def whole_norm(arrays):
+    return math.sqrt(sum((array**2).sum() for array in arrays))
+
+
+@pytest.mark.parametrize(
+    "module, spans",
+    [
+        (nn.Sequential(nn.Conv2d(1, 4, (3, 5)), nn.ReLU(), nn.Linear(2, 3)), ["3×5 conv 1 → 4", "2 → 3"]),
+        (nn.Sequential(nn.GRU(2, 3), nn.LSTM(3, 4)), ["GRU 2 → 3", "LSTM 3 → 4"]),
+        (nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16), nn.Linear(8, 3)), ["block 8 → 8", "8 → 3"]),
+    ],
+)
+def test_layers_are_watched_whole_and_told_by_kind_and_width(module, spans):
+    assert [layer_span(layer) for layer in watched_layers(module).values()] == spans
 
 
 # In words ------------------------------------------------------------------------------------------------------------

@@ -31,14 +31,23 @@ def history(epochs, layers, signal=lambda layer: 1.0, **quality):
         history(3, 200, lambda layer: 0.1**layer),
         history(3, 4, lambda layer: 0.0),
         history(3, 4, lambda layer: math.nan),
+        history(3, 2, train_bpc=2.0, test_bpc=2.1, train_perplexity=4.0, test_perplexity=4.3),
         history(3, 2, train_rmse=0.0, test_rmse=0.0, train_r2=1.0, test_r2=math.nan),
     ],
-    ids=["one epoch and layer", "200 vanishing layers", "all zeros", "nothing finite", "regression"],
+    ids=["one epoch and layer", "200 vanishing layers", "all zeros", "nothing finite", "text", "regression"],
 )
 def test_every_kind_of_run_has_a_picture_of_the_same_size(lines):
     png = plot(lines, "title")
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", png[16:24]) == (1320, 880)
+
+
+def test_a_long_title_is_wrapped(monkeypatch):
+    titles = []
+    monkeypatch.setattr(Figure, "suptitle", lambda figure, text: titles.append(text))
+    plot(history(1, 1), "word " * 40)
+    assert max(map(len, titles[0].splitlines())) <= 130
+    assert titles[0].split() == ["word"] * 40
 
 
 @pytest.mark.parametrize("epochs, layers", [(1, 1), (2, 2), (3, 3), (4, 31)])

@@ -14,7 +14,7 @@ def rows_of(layers):
     """The layers in the table of a network with so many, and what is printed."""
     console = Console(file=io.StringIO(), width=100)
     flow = [LayerFlow(str(place), 1.0, 1.0, 1e-3) for place in range(layers)]
-    report_flow(console, flow, {layer.name: (8, 8) for layer in flow}, "now")
+    report_flow(console, flow, {layer.name: "8 → 8" for layer in flow}, "now")
     text = console.file.getvalue()
     return [int(row) for row in re.findall(r"^ +(\d+) +8 → 8", text, re.MULTILINE)], text
 

@@ -3,6 +3,7 @@
 import io
 import json
 import signal
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from rich.console import Console
 
 from chainrule.core.tensor import Tensor
-from chainrule.train import Config, Diverged, Interrupted, RunError, loop, resume, runs, start
+from chainrule.train import Config, Diverged, Interrupted, RunError, loop, resume, runs, sample, start
+from chainrule.train.build import build_problem
 from chainrule.train.display import PlainDisplay
 from chainrule.train.folder import METRICS, RunFolder
-from chainrule.train.problem import Problem
+from chainrule.train.threads import suitable_threads
 from chainrule.train.training import Training
 
 SMALL = {"width": 8, "depth": 2, "epochs": 3, "batch_size": 400}  # 4 steps an epoch
@@ -22,6 +24,13 @@ VARIETY = [
     {"optimizer": "sgd", "schedule": "step", "clip_norm": 0.5, "dtype": "float64", "weight_decay": 0.01},
     {"optimizer": "rmsprop", "residual": True, "norm": "layer", "clip_value": 0.01, "momentum": 0.5},
 ]
+MODELS = {
+    "cnn": {"width": 4, "depth": 2, "norm": "batch", "batch_size": 400},
+    "lstm": {"depth": 2, "bptt": 8, "dropout": 0.2},
+    "gru": {"bptt": 8, "context": 16, "optimizer": "sgd"},
+    "transformer": {"width": 8, "context": 8, "dropout": 0.2},
+}
+TEXT = "The quick brown fox jumps over the lazy dog; " * 14
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +43,16 @@ def small(**options):
     return Config.choose(**(SMALL | options))
 
 
+def of_model(model, folder, **options):
+    """A small configuration of another model; a text has 16 or 17 steps an epoch, the digits 4."""
+    if model != "cnn":
+        (folder / "book.txt").write_text(TEXT)
+        options["data"] = str(folder / "book.txt")
+    return Config.choose(model=model, **({"width": 5, "epochs": 2, "batch_size": 4} | MODELS[model] | options))
+
+
 def digits():
-    return Problem.load(small())
+    return build_problem(small())
 
 
 def silent():
@@ -57,9 +74,9 @@ class Interrupting(PlainDisplay):
 def interrupted(config, path, step, monkeypatch):
     """Run to `step` and be interrupted there."""
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_VIEWS", 0)
-    training = Training(config, Problem.load(config))
+    training = Training(config, build_problem(config))
     folder = RunFolder.create(path, "digits")
-    with pytest.raises(Interrupted) as stopped:
+    with pytest.raises(Interrupted) as stopped, suitable_threads(config, training.problem.inputs):
         loop.Loop(training, folder, [], Interrupting(step)).run()
     assert training.progress.step == step
     return stopped.value
@@ -91,13 +108,13 @@ def test_a_short_run_learns_and_leaves_every_file(tmp_path):
     assert outcome.history[-1]["test_accuracy"] > 0.9
     assert outcome.history[-1]["loss"] < outcome.history[0]["loss"] / 4
     names = {entry.name for entry in (tmp_path / "run").iterdir()}
-    assert names == {"checkpoint.safetensors", "metrics.jsonl", "config.json", "plot.png"}
+    assert names == {"checkpoint.safetensors", "metrics.jsonl", "config.json", "plot.png", "doctor.html", "doctor.json"}
     assert Config.from_dict(json.loads((tmp_path / "run" / "config.json").read_text())) == outcome.training.config
 
 
 def test_a_single_batch_can_be_learned_by_heart():
     config = small(epochs=300, batch_size=10, width=32, dropout=0.0, schedule="constant")
-    whole = Problem.load(config)
+    whole = build_problem(config)
     ten = replace(whole, train_inputs=whole.train_inputs[:10], train_targets=whole.train_targets[:10])
     training = Training(config, ten)
     for _ in range(config.epochs):
@@ -138,9 +155,38 @@ def test_a_clipped_step_is_no_longer_than_the_limit_and_the_norm_before_clipping
 
 def test_batch_normalisation_is_spared_a_last_batch_of_one_row():
     config = small(norm="batch", batch_size=479)  # 1438 rows are three batches and one row
-    training = Training(config, Problem.load(config))
+    training = Training(config, build_problem(config))
     assert training.batches_per_epoch == 3
-    assert Training(small(batch_size=479), training.problem).batches_per_epoch == 4
+    assert len(build_problem(small(batch_size=479)).epoch(0)) == 4
+
+
+def test_the_images_of_a_cnn_are_never_the_same_twice_unless_that_is_asked_for(tmp_path):
+    moved, still = (build_problem(of_model("cnn", tmp_path, **asked)) for asked in ({}, {"shift": 0, "turn": 0}))
+    for problem, same in ((moved, False), (still, True)):
+        rows = problem.epoch(0)[0][0]
+        once, again = (problem.batch((rows, (epoch, 0)))[0] for epoch in (0, 1))
+        assert (once == again).all() == same
+        assert (once == problem.train_inputs[rows]).all() == same
+    assert np.array_equal(moved.batch(moved.epoch(1)[2])[0], moved.batch(moved.epoch(1)[2])[0])
+
+
+@pytest.mark.parametrize("model", ["lstm", "gru", "transformer"])
+def test_a_text_is_learned_and_what_the_network_writes_is_shown_as_it_learns(tmp_path, model):
+    console = silent()
+    config = of_model(model, tmp_path, width=32, epochs=8, dropout=0.0, lr=0.02, optimizer="adam")
+    outcome = start(config, tmp_path / "run", console=console)
+    bpc = [line["test_bpc"] for line in outcome.history]
+    assert bpc[-1] < 0.7 * bpc[0]
+    out = console.file.getvalue()
+    assert out.count("  │ ") >= 4  # after epochs 1, 2, 4 and 8
+    assert all(set(line["sample"]) <= set(TEXT) for line in outcome.history)
+    assert f"Held-out text: {bpc[-1]:.3f} bits per character" in out
+    assert "chainrule sample" in out
+    written = "".join(sample(tmp_path / "run", length=30, prompt="The quick ", temperature=0))
+    assert len(written) == 30
+    assert set(written) <= set(TEXT)
+    (tmp_path / "book.txt").unlink()  # a network writes without the text it has learned
+    assert "".join(sample(tmp_path / "run", length=30, prompt="The quick ", temperature=0)) == written
 
 
 # It is repeatable ----------------------------------------------------------------------------------------------------
@@ -163,6 +209,62 @@ def test_an_interrupted_run_that_goes_on_ends_bit_for_bit_as_an_uninterrupted_on
     assert "chainrule train --resume" in str(error)
     resume(tmp_path / "parts", {}, console=silent())
     assert remembered(tmp_path / "parts") == remembered(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("step", [3, 17], ids=["middle of the first epoch", "middle of the second"])
+def test_so_it_is_with_every_model(tmp_path, monkeypatch, model, step):
+    config = of_model(model, tmp_path)
+    start(config, tmp_path / "whole", console=silent())
+    interrupted(config, tmp_path / "parts", min(step, 6) if model == "cnn" else step, monkeypatch)
+    resume(tmp_path / "parts", {}, console=silent())
+    assert remembered(tmp_path / "parts") == remembered(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("model, parts", [("lstm", 4), ("gru", 1), ("transformer", 0), ("cnn", 0)])
+def test_the_state_that_is_carried_on_is_part_of_the_checkpoint(tmp_path, monkeypatch, model, parts):
+    interrupted(of_model(model, tmp_path), tmp_path / "run", 3, monkeypatch)
+    state = RunFolder.existing(tmp_path / "run").load()["state"]
+    assert len(state) == parts
+    assert all(part.shape == (1, 4, 5) and np.asarray(part).any() for part in state)
+
+
+@pytest.mark.parametrize("context, carried", [(None, 3), (16, 1)])
+def test_the_state_goes_on_from_chunk_to_chunk_until_it_starts_anew(tmp_path, context, carried):
+    config = of_model("lstm", tmp_path, context=context, lr=1e-30, dropout=0.0, dtype="float64")
+    training = Training(config, build_problem(config))
+    for epoch in (0, 1):
+        chunks = [training.problem.batch(part)[0] for part in training.problem.epoch(epoch)]
+        steps = training.steps_of_epoch()
+        for _ in range(3):
+            next(steps)
+        read = np.concatenate(chunks[3 - carried : 3], axis=1)
+        _, *wanted = training.model(read, *training.model.initial_state(4))
+        for part, other in zip(training.state, wanted, strict=True):
+            np.testing.assert_allclose(np.asarray(part), other.detach().numpy(), rtol=1e-9)
+        for _ in steps:
+            pass
+        training.finish_epoch()
+
+
+def test_truncated_the_memory_of_an_epoch_does_not_grow_with_the_text(tmp_path):
+    def peak(repeats):
+        (tmp_path / "long.txt").write_text(TEXT[:45] * repeats)
+        config = Config.choose(
+            model="lstm", data=str(tmp_path / "long.txt"), width=64, batch_size=1, bptt=50, epochs=1, compile=False
+        )
+        training = Training(config, build_problem(config))
+        tracemalloc.start()
+        try:
+            steps = sum(1 for _ in training.steps_of_epoch())
+            return steps, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(8)  # what is made once for all
+    (few, short), (many, long) = peak(8), peak(60)
+    assert many >= 7 * few > 30
+    assert long < 1.3 * short
 
 
 def test_a_finished_run_goes_on_to_the_same_report(tmp_path):
@@ -193,7 +295,7 @@ def test_overwriting_leaves_nothing_of_the_run_before(tmp_path):
 
 
 def after_two_epochs(config):
-    training = Training(config, Problem.load(config))
+    training = Training(config, build_problem(config))
     assert training.compile() == []
     for _ in range(2):
         list(training.steps_of_epoch())
@@ -206,6 +308,13 @@ def test_compiled_steps_come_to_the_same_network_as_eager_ones(options):
     options = options | {"dtype": "float64"}
     compiled, eager = (after_two_epochs(small(**options, compile=choice)) for choice in (True, False))
     # A bias before batch normalisation has no gradient but rounding errors, which Adam makes steps of.
+    assert compiled.measure() == pytest.approx(eager.measure(), rel=1e-5)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_compiled_steps_of_every_model_come_to_the_same_network_too(tmp_path, model):
+    config = of_model(model, tmp_path, dtype="float64")
+    compiled, eager = (after_two_epochs(replace(config, compile=choice)) for choice in (True, False))
     assert compiled.measure() == pytest.approx(eager.measure(), rel=1e-5)
 
 
@@ -230,7 +339,7 @@ def test_a_step_that_cannot_be_compiled_runs_as_it_is_and_one_line_says_why(tmp_
     def printing(self, config, problem):
         plain(self, config, problem)
         step = self.train_step
-        self.train_step = lambda x, y: (print("a step"), step(x, y))[1]
+        self.train_step = lambda *batch: (print("a step"), step(*batch))[1]
         self._fast_step = self.train_step
 
     monkeypatch.setattr(Training, "__init__", printing)
@@ -255,6 +364,19 @@ def test_a_warning_of_the_compiler_is_a_line_of_the_run(tmp_path, monkeypatch):
 
 
 # What stops it -------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_from_before_there_were_other_models_goes_on_too(tmp_path, monkeypatch):
+    start(small(), tmp_path / "whole", console=silent())
+    interrupted(small(), tmp_path / "parts", 6, monkeypatch)
+    folder = RunFolder.existing(tmp_path / "parts")
+    state = folder.load()
+    del state["state"], state["progress"]["rows"]
+    for name in ("model", "kernel", "shift", "turn", "heads", "context", "bptt"):
+        del state["config"][name]
+    folder.save(state)
+    resume(tmp_path / "parts", {}, console=silent())
+    assert remembered(tmp_path / "parts") == remembered(tmp_path / "whole")
 
 
 def test_changed_options_are_refused_on_going_on(tmp_path, monkeypatch):
@@ -302,7 +424,7 @@ def test_divergence_names_the_step_and_what_to_try_and_leaves_a_run_that_loads(t
     ):
         start(config, tmp_path / "run", console=silent())
     state = RunFolder.existing(tmp_path / "run").load()
-    training = Training(config, Problem.load(config))
+    training = Training(config, build_problem(config))
     training.load_state_dict(state)
     assert all(np.isfinite(value.numpy()).all() for value in training.model.state_dict().values())
 
@@ -315,7 +437,7 @@ def test_a_second_interrupt_does_not_wait(tmp_path, monkeypatch):
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
-    training = Training(small(), Problem.load(small()))
+    training = Training(small(), build_problem(small()))
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         loop.Loop(training, RunFolder.create(tmp_path, "digits"), [], Impatient(1)).run()

@@ -39,7 +39,7 @@ def split(dataset: Dataset, test_fraction: float = 0.2, *, seed: int) -> tuple[D
     if counts.max() == 1:
         strata, counts = np.zeros_like(strata), np.array([len(dataset)])
     is_test = np.zeros(len(dataset), dtype=bool)
-    rng = _generator(seed)
+    rng = seeded(seed)
     for stratum, test_count in enumerate(_test_counts(counts, test_fraction)):
         is_test[rng.permutation(np.flatnonzero(strata == stratum))[:test_count]] = True
     return dataset.take(np.flatnonzero(~is_test)), dataset.take(np.flatnonzero(is_test))
@@ -67,7 +67,7 @@ def batches(
     """
     if rows < 1 or batch_size < 1:
         raise ValueError(f"rows and batch_size are at least 1, got rows={rows}, batch_size={batch_size}")
-    order = _generator(seed, epoch).permutation(rows)
+    order = seeded(seed, epoch).permutation(rows)
     stop = rows - rows % batch_size if drop_last else rows
     return [order[start : start + batch_size] for start in range(0, stop, batch_size)]
 
@@ -83,7 +83,8 @@ def _test_counts(counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64
     return shares
 
 
-def _generator(seed: int, *stream: int) -> Generator:
+def seeded(seed: int, *stream: int) -> Generator:
+    """Return the generator of a seed, and within it of numbers such as an epoch's, all not negative."""
     if min(seed, *stream, 0) < 0:
         raise ValueError(f"seeds and epochs are not negative, got {(seed, *stream)}")
     return Generator(PCG64(SeedSequence(seed, spawn_key=stream)))

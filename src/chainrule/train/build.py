@@ -1,4 +1,4 @@
-"""From a configuration to what trains: network, loss, optimiser, schedule, clipping, and the step they make."""
+"""From a configuration to what trains: data, network, optimiser, schedule, clipping, and the step they make."""
 
 from __future__ import annotations
 
@@ -11,32 +11,46 @@ import numpy as np
 from chainrule import nn, optim
 from chainrule.core.tensor import Tensor
 from chainrule.optim import lr_scheduler
-from chainrule.train.config import Config
+from chainrule.train.config import RECURRENT, TEXT_MODELS, Config
+from chainrule.train.networks import ConvolutionalNetwork, RecurrentNetwork, Transformer
 from chainrule.train.problem import Problem
+from chainrule.train.row_problem import IMAGE_SHAPE, RowProblem
+from chainrule.train.text_problem import TextProblem
+
+Step = Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
 
 STEPS_DOWN = 3
 """How many times the "step" schedule divides the learning rate by ten."""
 
 
-def build_model(config: Config, in_features: int, out_features: int) -> nn.MLP:
-    """The network, its parameters drawn from the generator of `nn.random`."""
-    return nn.MLP(
-        in_features,
-        config.width,
-        out_features,
-        depth=config.depth,
-        activation=config.activation,
-        norm=None if config.norm == "none" else config.norm,
-        residual=config.residual,
-        init=config.init,
-        dropout=config.dropout,
-        dtype=np.dtype(config.dtype),
-    )
+def build_problem(config: Config) -> Problem:
+    """The data, read and divided.
+
+    Raises:
+        DataError: it cannot be used.
+    """
+    return TextProblem.load(config) if config.model in TEXT_MODELS else RowProblem.load(config)
 
 
-def build_loss(problem: Problem) -> Callable[[Any, Any], Any]:
-    """Cross-entropy for classes, the mean square for numbers."""
-    return nn.functional.cross_entropy if problem.classes else nn.functional.mse_loss
+def build_model(config: Config, inputs: int, outputs: int) -> nn.Module:
+    """The network, its parameters drawn from the generator of `nn.random`.
+
+    Args:
+        config: the options.
+        inputs, outputs: as of a `Problem`.
+    """
+    common: dict[str, Any] = {"depth": config.depth, "dropout": config.dropout, "dtype": np.dtype(config.dtype)}
+    if config.model in RECURRENT:
+        return RecurrentNetwork(config.model, outputs, width=config.width, **common)
+    common["activation"] = config.activation
+    if config.model == "transformer":
+        common |= {"context": config.context, "heads": config.heads}
+        return Transformer(outputs, width=config.width, **common)
+    common |= {"norm": None if config.norm == "none" else config.norm, "residual": config.residual, "init": config.init}
+    if config.model == "cnn":
+        common["kernel"] = config.kernel
+        return ConvolutionalNetwork(*IMAGE_SHAPE, outputs, filters=config.width, **common)
+    return nn.MLP(inputs, config.width, outputs, **common)
 
 
 def build_optimizer(config: Config, model: nn.Module) -> optim.Optimizer:
@@ -82,24 +96,29 @@ def build_step(
     loss: Callable[[Any, Any], Tensor],
     optimizer: optim.Optimizer,
     clip: Callable[[Iterable[Any]], Any] | None,
-) -> Callable[[Any, Any], Tensor]:
+) -> Step:
     """What one step of training does to the arrays: all of it, and nothing besides.
 
     Nothing here looks at a number that it computes, so the whole can be recorded once and compiled; whoever calls it
     reads the loss and sets the next learning rate.
 
+    A recurrent network goes on from the state it is given. The state it comes to is detached: the gradients of the
+    next step end where that one began, which is backpropagation through time, truncated.
+
     Returns:
-        A function of a batch's inputs and targets that moves the parameters, and gives the loss before they moved.
+        A function of a batch's inputs and targets, and a state if there is one, that moves the parameters. It gives
+        the loss before they moved, and the state after the batch.
     """
     parameters = list(model.parameters())
 
-    def train_step(inputs: Any, targets: Any) -> Tensor:
-        batch_loss = loss(model(inputs), targets)
+    def train_step(inputs: Any, targets: Any, *state: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        outputs, *after = model(inputs, *state) if state else (model(inputs),)
+        batch_loss = loss(outputs, targets)
         optimizer.zero_grad()
         batch_loss.backward()
         if clip is not None:
             clip(parameters)
         optimizer.step()
-        return batch_loss
+        return batch_loss, tuple(part.detach() for part in after)
 
     return train_step

@@ -1,7 +1,7 @@
-"""`Config`: everything that decides how a run comes out, its defaults, and what cannot be combined.
+"""`Config`: everything that decides how a run comes out, and what cannot be combined.
 
-Two runs of equal configurations have equal results. How the command line spells these options is in `chainrule.cli`;
-what is built from them is in `build`.
+Two runs of equal configurations have equal results. What is chosen for options left out is in `defaults`, how the
+command line spells them in `chainrule.cli`, what is built from them in `build`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
+from chainrule.data.columns import READERS
 from chainrule.nn.activations import ACTIVATIONS
 from chainrule.nn.init import BY_NAME as INITIALIZERS
+from chainrule.train.defaults import defaults
 from chainrule.train.errors import RunError
 
+MODELS = ("mlp", "cnn", "lstm", "gru", "transformer")
+RECURRENT = ("lstm", "gru")
+TEXT_MODELS = (*RECURRENT, "transformer")
 NORMS = ("none", "batch", "layer")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("cosine", "step", "constant")
@@ -25,18 +31,25 @@ TASKS = ("classification", "regression")
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The options of a run, all of them decided.
+    """The options of a run, all of them decided; None for what the model has not got.
 
     Attributes:
-        data: path of the table to learn from; None for the bundled digits.
+        model: what is trained, one of `MODELS`. Those of `TEXT_MODELS` learn the characters of a text.
+        data: path of the table or text to learn from; None for the bundled digits or the bundled text.
         target: the column to learn.
         task: "classification" or "regression"; None to let the target decide.
         drop: columns to leave out.
-        depth: number of hidden layers.
-        width: units in each.
+        depth: number of hidden layers: of a cnn convolutions, of a transformer blocks.
+        width: units in each; of a cnn filters.
         activation, init, norm: names; see `chainrule.nn.MLP`.
         residual: whether hidden layers add to their input instead of replacing it.
         dropout: share of hidden units set to zero in a training step, from 0 to below 1.
+        kernel: height and width of a cnn's kernels.
+        shift, turn: pixels and degrees by which a cnn's training images are moved at most, each time anew.
+        heads: of a transformer's attention.
+        context: characters that a transformer sees at once; of lstm and gru, after which the state starts anew, None
+            for never within an epoch.
+        bptt: steps that an lstm's or gru's gradients go back through time; the state goes on beyond them, detached.
         optimizer: one of `OPTIMIZERS`.
         lr: the highest learning rate of the schedule.
         momentum: of sgd and rmsprop; None for the others.
@@ -45,24 +58,31 @@ class Config:
         warmup: epochs (or a part of one) over which the learning rate first rises from 0.
         clip_norm: gradients of a larger global norm are scaled down to it; None for no limit.
         clip_value: gradients are cut at ±clip_value, element by element; None for no limit.
-        batch_size: rows per step.
-        epochs: passes through the training rows.
+        batch_size: rows per step; of a text, stretches of it.
+        epochs: passes through the training data.
         dtype: "float32" or "float64", of parameters and data.
         compile: whether steps run as machine code; it rounds differently.
         seed: of the initial parameters, the order of the rows and dropout.
     """
 
+    model: str = "mlp"
     data: str | None
     target: str | None
     task: str | None
     drop: tuple[str, ...]
     depth: int
     width: int
-    activation: str
-    init: str
-    norm: str
-    residual: bool
+    activation: str | None
+    init: str | None
+    norm: str | None
+    residual: bool | None
     dropout: float
+    kernel: int | None = None
+    shift: float | None = None
+    turn: float | None = None
+    heads: int | None = None
+    context: int | None = None
+    bptt: int | None = None
     optimizer: str
     lr: float
     momentum: float | None
@@ -88,7 +108,7 @@ class Config:
             RunError: an option is out of range, or two do not go together.
         """
         given = {name: value for name, value in given.items() if value is not None}
-        return cls(**(_defaults(given) | given))
+        return cls(**(defaults(given) | given))
 
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON keeps them."""
@@ -123,68 +143,29 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-# Defaults ----------------------------------------------------------------------------------------------------------
-
-
-# They depend on depth, because what is done to every layer adds up on the way through: steps of the optimiser, and the
-# noise of dropout. So both are shared out among the layers. Few layers learn the digits by heart within some epochs:
-# those epochs are many, the layers are wide, and dropout and weight decay keep them from it. Many layers are hard
-# enough to train as it is: they get fewer epochs, half the width, nothing that weakens the signal, and one epoch to
-# warm up in, as their first steps are the most dangerous. How far a table of the user's own can be learned by heart is
-# not known here, so nothing is done against it unasked.
-
-DEEP = 10
-"""Hidden layers from which on a network gets the defaults of a deep one."""
-
-LEARNING_RATES = {"adam": 0.03, "adamw": 0.03, "sgd": 0.15, "rmsprop": 0.01}
-"""What all layers together learn at, by optimiser."""
-
-DROPOUT, MOST_DROPOUT = 1.2, 0.4
-"""What all layers together drop of the digits, and the most that one does."""
-
-
-def _share(of_all_layers: float, depth: int) -> float:
-    """What one layer gets, to two digits: there are so many hidden layers and the last."""
-    return float(f"{of_all_layers / (max(depth, 0) + 1):.2g}")  # a negative depth is refused later, by name
-
-
-def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A value for every option, chosen to suit those that are given."""
-    depth, optimizer = given.get("depth", 2), given.get("optimizer", "adam")
-    deep = depth >= DEEP
-    overfits = given.get("data") is None and not deep
-    return {
-        "data": None,
-        "target": None,
-        "task": None,
-        "drop": (),
-        "depth": depth,
-        "width": 128 if deep else 256,
-        "activation": "relu",
-        "init": "auto",
-        "norm": "none",
-        "residual": False,
-        "dropout": min(MOST_DROPOUT, _share(DROPOUT, depth)) if overfits else 0.0,
-        "optimizer": optimizer,
-        "lr": _share(LEARNING_RATES.get(optimizer, 0.03), depth),
-        "momentum": {"sgd": 0.9, "rmsprop": 0.0}.get(optimizer),
-        "weight_decay": 0.01 if optimizer == "adamw" else 5e-4 if overfits else 0.0,
-        "schedule": "cosine",
-        "warmup": 1.0 if deep and given.get("epochs", 2) > 1 else 0.0,
-        "clip_norm": None,
-        "clip_value": None,
-        "batch_size": 64,
-        "epochs": 20 if deep else 60,
-        "dtype": "float32",
-        "compile": True,
-        "seed": 0,
-    }
-
-
 # What is allowed ---------------------------------------------------------------------------------------------------
 
 
+APPLIES_TO = {
+    "activation": ("mlp", "cnn", "transformer"),
+    "init": ("mlp", "cnn"),
+    "norm": ("mlp", "cnn"),
+    "residual": ("mlp", "cnn"),
+    "kernel": ("cnn",),
+    "shift": ("cnn",),
+    "turn": ("cnn",),
+    "heads": ("transformer",),
+    "context": TEXT_MODELS,
+    "bptt": RECURRENT,
+}
+"""The models that have an option, where not all do."""
+
+
 def _check(config: Config) -> None:
+    _require_one_of("model", config.model, MODELS)
+    for name, models in APPLIES_TO.items():
+        if config.model not in models and getattr(config, name) is not None:
+            raise RunError(f"{option(name)} is an option of --model {_listed(models)}; {config.model} has none")
     choices: dict[str, Collection[str]] = {
         "activation": ACTIVATIONS,
         "init": INITIALIZERS,
@@ -192,36 +173,70 @@ def _check(config: Config) -> None:
         "optimizer": OPTIMIZERS,
         "schedule": SCHEDULES,
         "dtype": DTYPES,
+        "task": TASKS,
     }
     for name, names in choices.items():
-        _require_one_of(name, getattr(config, name), names)
-    if config.task is not None:
-        _require_one_of("task", config.task, TASKS)
-    for name, least in {"depth": 0, "width": 1, "batch_size": 1, "epochs": 1, "seed": 0}.items():
+        if getattr(config, name) is not None:
+            _require_one_of(name, getattr(config, name), names)
+    _check_ranges(config)
+    _check_data(config)
+    _check_combinations(config)
+
+
+def _check_ranges(config: Config) -> None:
+    least_depth = 0 if config.model == "mlp" else 1
+    least = {"depth": least_depth, "seed": 0} | dict.fromkeys(
+        ("width", "kernel", "heads", "context", "bptt", "batch_size", "epochs"), 1
+    )
+    for name, least_value in least.items():
         value = getattr(config, name)
-        if value < least:
-            raise RunError(f"{option(name)} is at least {least}, not {value}")
+        if value is not None and value < least_value:
+            raise RunError(f"{option(name)} is at least {least_value}, not {value}")
     for name in ("lr", "clip_norm", "clip_value"):
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise RunError(f"{option(name)} is a positive number, not {value}")
-    for name, limit in {"weight_decay": math.inf, "warmup": math.inf, "dropout": 1, "momentum": 1}.items():
+    limits = {"weight_decay": math.inf, "warmup": math.inf, "shift": math.inf, "turn": 360, "dropout": 1, "momentum": 1}
+    for name, limit in limits.items():
         value = getattr(config, name)
         if value is not None and not 0 <= value < limit:
             below = "a number" if limit == math.inf else f"below {limit} and"
             raise RunError(f"{option(name)} is {below} not negative, got {value}")
-    _check_combinations(config)
+
+
+def _check_data(config: Config) -> None:
+    """Whether there is data of the kind that the model learns from."""
+    suffix = None if config.data is None else Path(config.data).suffix.lower()
+    if config.model in TEXT_MODELS:
+        if suffix in READERS:
+            raise RunError(
+                f"--model {config.model} learns the characters of a text, and {config.data} is a table; "
+                "leave out --model, or give a text"
+            )
+        asks_for_table = f"--model {config.model} learns a text: --data FILE.txt is all it takes"
+    else:
+        asks_for_table = "add --data FILE"
+    if config.model == "cnn" and config.data is not None:
+        raise RunError("--model cnn learns the images of the handwritten digits only: leave out --data")
+    if config.model == "mlp" and suffix == ".txt":
+        raise RunError(f"{config.data} is no table; to learn its characters, add --model lstm, gru or transformer")
+    if config.data is None or config.model in TEXT_MODELS:
+        for name in ("target", "task", "drop"):
+            if getattr(config, name):
+                raise RunError(f"{option(name)} is about a table of your own: {asks_for_table}")
+    elif config.target is None:
+        raise RunError("--data needs --target COLUMN: the column to learn")
 
 
 def _check_combinations(config: Config) -> None:
-    if config.data is None:
-        for name in ("target", "task", "drop"):
-            if getattr(config, name):
-                raise RunError(f"{option(name)} is about a table of your own: add --data FILE")
-    elif config.target is None:
-        raise RunError("--data needs --target COLUMN: the column to learn")
     if config.residual and config.depth < 2:
         raise RunError(f"--residual needs --depth 2 or more; at depth {config.depth} there is no layer to go around")
+    if config.kernel is not None and config.kernel % 2 == 0:
+        raise RunError(f"--kernel is an odd number, so that images keep their size, not {config.kernel}")
+    if config.heads is not None and config.width % config.heads:
+        raise RunError(f"--heads {config.heads} does not divide --width {config.width}")
+    if config.bptt is not None and config.context is not None and config.context % config.bptt:
+        raise RunError(f"--context {config.context} is not a multiple of --bptt {config.bptt}")
     if config.momentum is not None and config.optimizer not in ("sgd", "rmsprop"):
         raise RunError(f"--momentum is an option of sgd and rmsprop; {config.optimizer} has moments of its own")
     if config.clip_norm is not None and config.clip_value is not None:
@@ -230,6 +245,11 @@ def _check_combinations(config: Config) -> None:
         raise RunError("--norm batch takes statistics over a batch, so --batch-size must be 2 or more")
     if config.warmup >= config.epochs:
         raise RunError(f"--warmup {config.warmup:g} is not shorter than the run of {config.epochs} epochs")
+
+
+def _listed(names: Collection[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _require_one_of(name: str, value: Any, names: Collection[str]) -> None:

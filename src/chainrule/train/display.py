@@ -5,6 +5,7 @@ Both displays are told the same things; results after the run are in `report`.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -18,6 +19,12 @@ from rich.text import Text
 
 LINES_IN_ALL = 20
 """About how many lines a whole run prints where they are not rewritten in place."""
+
+SECONDS_OF_SILENCE = 30.0
+"""After so long without a line, one says how far an epoch has come."""
+
+SAMPLE_WIDTH = 76
+"""Characters in a line of a sample."""
 
 LINES_AT_ONCE = 10
 """How many epochs the live table shows: the last ones, and when the run is over, some spread over it."""
@@ -49,11 +56,17 @@ class Display(Protocol):
     def note(self, line: str) -> None:
         """Something to know about the run."""
 
+    def waiting(self, what: str) -> None:
+        """Something that comes before the next step takes its time."""
+
     def at(self, position: Position) -> None:
         """Somewhere within an epoch, a few times a second."""
 
     def epoch_done(self, metrics: Mapping[str, Any], position: Position) -> None:
         """An epoch is over and was measured."""
+
+    def sample(self, text: str, position: Position) -> None:
+        """Something the network has made after this epoch."""
 
 
 # What stands in a line ---------------------------------------------------------------------------------------------
@@ -63,6 +76,9 @@ def columns_of(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Headings and entries of one epoch."""
     if "test_accuracy" in metrics:
         quality = {part: f"{metrics[f'{part}_accuracy']:.1%}" for part in ("train", "test")}
+    elif "test_bpc" in metrics:
+        quality = {f"{part} bpc": f"{metrics[f'{part}_bpc']:.3f}" for part in ("train", "test")}
+        quality["perplexity"] = f"{metrics['test_perplexity']:.4g}"
     else:
         quality = {f"{part} RMSE": f"{metrics[f'{part}_rmse']:.4g}" for part in ("train", "test")}
     return {
@@ -70,8 +86,13 @@ def columns_of(metrics: Mapping[str, Any]) -> dict[str, str]:
         "loss": f"{metrics['loss']:.4f}",
         **quality,
         "grad norm": f"{metrics['gradient_norm']:.2e}",
-        "steps/s": f"{metrics['steps_per_second']:,.0f}",
+        "steps/s": steps_per_second(metrics["steps_per_second"]),
     }
+
+
+def steps_per_second(rate: float) -> str:
+    """A speed, with a decimal where it is slow."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
 
 
 def duration(seconds: float) -> str:
@@ -86,6 +107,12 @@ def spread(count: int, most: int) -> list[int]:
     if count <= most:
         return list(range(count))
     return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
+
+
+def wrapped(text: str) -> list[str]:
+    """A network's text as lines that stand out from the table, the breaks of its own kept."""
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, SAMPLE_WIDTH, drop_whitespace=False)]
+    return [f"  │ {''.join(c if c.isprintable() else ' ' for c in line)}" for line in lines if line.strip()]
 
 
 class _Clock:
@@ -113,6 +140,7 @@ class PlainDisplay:
         self._console = console
         self._clock = _Clock()
         self._headed = False
+        self._last_line = perf_counter()
 
     def __enter__(self) -> PlainDisplay:
         return self
@@ -120,10 +148,18 @@ class PlainDisplay:
     def __exit__(self, *error: object) -> None: ...
 
     def note(self, line: str) -> None:
+        self._last_line = perf_counter()
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
+    def waiting(self, what: str) -> None: ...
+
     def at(self, position: Position) -> None:
-        self._clock.left(position)
+        left = self._clock.left(position)
+        if perf_counter() - self._last_line > SECONDS_OF_SILENCE:
+            self.note(
+                f"{f'epoch {position.epoch}':>11}: step {position.step:,} of {position.steps:,}, "
+                f"{steps_per_second(position.rate)} steps/s, {left} left"
+            )
 
     def epoch_done(self, metrics: Mapping[str, Any], position: Position) -> None:
         left = self._clock.left(position)
@@ -136,8 +172,13 @@ class PlainDisplay:
             self._headed = True
         self._print(list(columns.values()))
 
+    def sample(self, text: str, position: Position) -> None:
+        if position.epoch.bit_count() == 1 or position.epoch == position.epochs:  # 1, 2, 4, 8: most changes at first
+            for line in wrapped(text):
+                self.note(line)
+
     def _print(self, entries: Sequence[str]) -> None:
-        self._console.print("".join(f"{entry:>11}" for entry in entries), highlight=False, soft_wrap=True, markup=False)
+        self.note("".join(f"{entry:>11}" for entry in entries))
 
 
 # Live --------------------------------------------------------------------------------------------------------------
@@ -150,6 +191,7 @@ class LiveDisplay:
         self._console = console
         self._clock = _Clock()
         self._lines: list[dict[str, str]] = []
+        self._sample = Text()
         # Redrawn by the loop and by no thread, so that drawing never competes with a step.
         self._live = Live(console=console, auto_refresh=False)
 
@@ -163,6 +205,9 @@ class LiveDisplay:
     def note(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False)
 
+    def waiting(self, what: str) -> None:
+        self._live.update(Text(f"{what} ..."), refresh=True)
+
     def at(self, position: Position) -> None:
         self._draw(self._lines[-LINES_AT_ONCE:], position)
 
@@ -171,8 +216,13 @@ class LiveDisplay:
         if position.step == position.steps:
             self._draw([self._lines[place] for place in spread(len(self._lines), LINES_AT_ONCE)], position)
 
+    def sample(self, text: str, position: Position) -> None:
+        self._sample = Text("\n".join(wrapped(text)), style="italic")
+        lines = spread(len(self._lines), LINES_AT_ONCE) if position.step == position.steps else None
+        self._draw([self._lines[i] for i in lines] if lines else self._lines[-LINES_AT_ONCE:], position)
+
     def _draw(self, lines: Sequence[Mapping[str, str]], position: Position) -> None:
-        self._live.update(Group(self._table(lines), self._bar(position)), refresh=True)
+        self._live.update(Group(self._table(lines), self._sample, self._bar(position)), refresh=True)
 
     def _table(self, lines: Sequence[Mapping[str, str]]) -> Table:
         table = Table(box=None, padding=(0, 2), header_style="bold")
@@ -188,7 +238,7 @@ class LiveDisplay:
             Text(f"epoch {position.epoch}/{position.epochs}", style="bold"),
             ProgressBar(total=position.steps, completed=position.step, width=30),
             f"{position.step / position.steps:4.0%}",
-            f"{position.rate:,.0f} steps/s",
+            f"{steps_per_second(position.rate)} steps/s",
             f"{self._clock.left(position)} left",
         )
         return bar

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.tensor import Tensor
-from chainrule.nn.linear import Linear
-from chainrule.nn.module import Module
+from chainrule.nn import GRU, LSTM, Conv2d, Linear, Module, TransformerEncoderLayer
 
 VANISHING, EXPLODING = 1e-3, 1e3
 """Ratios of the error signal at the first layer to that at the last beyond which learning is in danger."""
@@ -32,7 +31,7 @@ class LayerFlow:
         name: path of the layer in the network.
         error_signal: norm of the loss's gradient with respect to the layer's output.
         gradient: norm of the gradient of the layer's parameters, before clipping.
-        update_ratio: how far the step moved the weight, as a share of the weight's norm; 0 where that norm is 0.
+        update_ratio: how far the step moved the weights, as a share of their norm; 0 where that norm is 0.
     """
 
     name: str
@@ -42,7 +41,7 @@ class LayerFlow:
 
 
 class FlowProbe:
-    """Watches the linear layers of a network during one training step.
+    """Watches the layers of a network during one training step.
 
     probe = FlowProbe(model)
     with probe.listening():
@@ -52,15 +51,15 @@ class FlowProbe:
 
     def __init__(self, model: Module) -> None:
         self._model = model
-        self._layers = linear_layers(model)
+        self._layers = watched_layers(model)
         self._error_signals: dict[str, float] = {}
         self._gradients: dict[Tensor, float] = {}
-        self._weights: dict[str, Any] = {}
+        self._weights: dict[str, list[Any]] = {}
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Inside, error signals and gradients are measured as the backward pass goes by, before they are clipped."""
-        self._weights = {name: layer.weight.data for name, layer in self._layers.items()}
+        self._weights = {name: _weights(layer) for name, layer in self._layers.items()}
         hooks: list[Any] = [
             layer.register_forward_hook(partial(self._attach, name)) for name, layer in self._layers.items()
         ]
@@ -72,8 +71,9 @@ class FlowProbe:
             for hook in hooks:
                 hook.remove()
 
-    def _attach(self, name: str, layer: Module, inputs: tuple, output: Tensor) -> None:
-        output.register_hook(partial(_note, self._error_signals, name))
+    def _attach(self, name: str, layer: Module, inputs: tuple, output: Any) -> None:
+        signal = output[0] if isinstance(output, tuple) else output  # a recurrent layer gives its state besides
+        signal.register_hook(partial(_note, self._error_signals, name))
 
     @property
     def gradient_norm(self) -> float:
@@ -92,19 +92,47 @@ class FlowProbe:
     def _gradient_of(self, module: Module) -> float:
         return math.hypot(*(self._gradients.get(parameter, 0.0) for parameter in module.parameters()))
 
-    def _update_ratio(self, name: str, layer: Linear) -> float:
+    def _update_ratio(self, name: str, layer: Module) -> float:
         before = self._weights[name]
-        size = norm(before)
-        return norm(layer.weight.data - before) / size if size else 0.0
+        size = math.hypot(*map(norm, before))
+        moves = [norm(new - old) for new, old in zip(_weights(layer), before, strict=True)]
+        return math.hypot(*moves) / size if size else 0.0
 
 
 def _note(norms: dict[Any, float], key: Any, gradient: Tensor) -> None:
     norms[key] = norm(gradient)
 
 
-def linear_layers(model: Module) -> dict[str, Linear]:
+LAYERS = (Linear, Conv2d, LSTM, GRU, TransformerEncoderLayer)
+"""What counts as a layer; what it is made of does not count again."""
+
+
+def watched_layers(model: Module) -> dict[str, Module]:
     """The layers that are watched, by their paths, in the order in which they compute."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
+    found: dict[str, Module] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, LAYERS) and not any(name.startswith(f"{path}.") for path in found):
+            found[name] = module
+    return found
+
+
+def layer_span(layer: Module) -> str:
+    """How many numbers go into a layer and come out, as `64 → 256`; what is not linear is named."""
+    if isinstance(layer, TransformerEncoderLayer):
+        width = layer.self_attn.embed_dim
+        return f"block {width} → {width}"
+    if isinstance(layer, (LSTM, GRU)):
+        return f"{type(layer).__name__} {layer.input_size} → {layer.hidden_size}"
+    if isinstance(layer, Conv2d):
+        height, width = layer.kernel_size
+        return f"{height}×{width} conv {layer.in_channels} → {layer.out_channels}"
+    assert isinstance(layer, Linear)
+    return f"{layer.in_features} → {layer.out_features}"
+
+
+def _weights(layer: Module) -> list[Any]:
+    """Matrices and kernels; biases and scales are no weights."""
+    return [parameter.data for parameter in layer.parameters() if parameter.ndim > 1]
 
 
 def norm(x: Any) -> float:

@@ -49,6 +49,7 @@ class Loop:
         """
         # Overflow is looked for in the loss, once a step, and reported with its place.
         with StopRequest() as stop, self.display, np.errstate(all="ignore"):
+            self.display.waiting("Compiling the step" if self.training.config.compile else "Starting")
             for line in self.training.compile():
                 self.display.note(line)
             try:
@@ -74,6 +75,8 @@ class Loop:
         self.folder.append_metrics(metrics)
         self.history.append(metrics)
         self.display.epoch_done(metrics, position)
+        if "sample" in metrics:
+            self.display.sample(metrics["sample"], position)
 
     def _position(self) -> Position:
         progress, training = self.training.progress, self.training

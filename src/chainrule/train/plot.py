@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.ticker import MaxNLocator
+
+TITLE_WIDTH = 130
+"""Characters in a line of the title."""
 
 COLOURS = "viridis"
 FLOOR = 1e-45
@@ -32,7 +36,7 @@ def plot(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 8), dpi=110, layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(textwrap.fill(title, TITLE_WIDTH))
     (loss, quality), (over_epochs, over_layers) = figure.subplots(2, 2)
     _draw_loss(loss, history)
     _draw_quality(quality, history)
@@ -59,6 +63,10 @@ def _draw_quality(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
         _draw_both_parts(axes, history, "accuracy")
         lowest = min(min(line["train_accuracy"], line["test_accuracy"]) for line in history)
         axes.set_ylim(lowest - 0.05, 1.01)
+    elif "test_bpc" in history[-1]:
+        best = min(line["test_bpc"] for line in history)
+        axes.set(title=f"Bits per character (held out: {history[-1]['test_bpc']:.3f}, best {best:.3f})", xlabel="epoch")
+        _draw_both_parts(axes, history, "bpc")
     else:
         axes.set(title="RMSE, in the target's units", xlabel="epoch")
         _draw_both_parts(axes, history, "rmse")

@@ -20,6 +20,12 @@ def report_quality(console: Console, metrics: Mapping[str, Any]) -> None:
     """Print the result on the held-out rows."""
     if "test_accuracy" in metrics:
         line = f"Test accuracy: {metrics['test_accuracy']:.2%}   (training rows: {metrics['train_accuracy']:.2%})"
+    elif "test_bpc" in metrics:
+        line = (
+            f"Held-out text: {metrics['test_bpc']:.3f} bits per character, "
+            f"perplexity {metrics['test_perplexity']:.3f}   "
+            f"(training: {metrics['train_bpc']:.3f})"
+        )
     else:
         line = (
             f"Test RMSE: {metrics['test_rmse']:.4g}, R²: {_share(metrics['test_r2'])}   "
@@ -32,13 +38,13 @@ def _share(r2: float) -> str:
     return "undefined, the target is constant there" if math.isnan(r2) else f"{r2:.4f}"
 
 
-def report_flow(console: Console, flow: Sequence[LayerFlow], shapes: Mapping[str, tuple[int, ...]], when: str) -> None:
+def report_flow(console: Console, flow: Sequence[LayerFlow], spans: Mapping[str, str], when: str) -> None:
     """Print the table of gradient flow and what it means.
 
     Args:
         console: where to.
         flow: what was measured, first layer first.
-        shapes: of the layers' weights, (out, in), by layer name.
+        spans: what goes into each layer and comes out, by layer name.
         when: the moment or span the numbers are of.
     """
     shown = spread(len(flow), len(flow) if len(flow) <= ALL_SHOWN else SOME_SHOWN)
@@ -49,8 +55,7 @@ def report_flow(console: Console, flow: Sequence[LayerFlow], shapes: Mapping[str
         table.add_column(heading, justify="right")
     for place in shown:
         layer = flow[place]
-        out_features, in_features = shapes[layer.name]
         numbers = (layer.error_signal, layer.gradient, layer.update_ratio)
-        table.add_row(str(place + 1), f"{in_features} → {out_features}", *(f"{x:.2e}" if x else "0" for x in numbers))
+        table.add_row(str(place + 1), spans[layer.name], *(f"{x:.2e}" if x else "0" for x in numbers))
     console.print(table)
     console.print(verdict(flow), style="bold", highlight=False, soft_wrap=not console.is_terminal)

@@ -14,13 +14,13 @@ from typing import Any
 
 from chainrule import nn
 from chainrule.compile import compile as compile_step
-from chainrule.core.tensor import Tensor
-from chainrule.data import batches
-from chainrule.train.build import build_clip, build_loss, build_model, build_optimizer, build_schedule, build_step
+from chainrule.core.tensor import Tensor, _raw
+from chainrule.train.build import build_clip, build_model, build_optimizer, build_schedule, build_step
 from chainrule.train.config import Config
+from chainrule.train.describe import describe_network
 from chainrule.train.errors import Diverged, RunError
-from chainrule.train.flow import FlowProbe, LayerFlow, linear_layers
-from chainrule.train.measures import measure
+from chainrule.train.flow import FlowProbe, LayerFlow, layer_span, watched_layers
+from chainrule.train.networks import RecurrentNetwork
 from chainrule.train.problem import Problem
 
 
@@ -33,6 +33,7 @@ class Progress:
         batch: steps done in the epoch after them.
         step: steps done in all.
         loss_sum: losses of this epoch's rows, added up.
+        rows: how many they are.
         seconds: time this epoch's steps took.
         flow, gradient_norm: gradient flow and global norm of the gradient in this epoch's first step.
     """
@@ -41,6 +42,7 @@ class Progress:
     batch: int = 0
     step: int = 0
     loss_sum: float = 0.0
+    rows: int = 0
     seconds: float = 0.0
     flow: list[LayerFlow] = field(default_factory=list)
     gradient_norm: float = 0.0
@@ -53,8 +55,9 @@ class Training:
         config: the options.
         problem: the data.
         model: the network.
-        train_step: what a step does to it, as a function of inputs and targets that gives the loss.
+        train_step: what a step does to it; see `build_step`.
         progress: how far it is.
+        state: what a recurrent network has carried on from the last batch; of other networks nothing.
         batches_per_epoch, steps: how many steps an epoch and the whole run have.
     """
 
@@ -63,13 +66,13 @@ class Training:
         self.config = config
         self.problem = problem
         self.progress = Progress()
-        self.batches_per_epoch = len(self._row_batches(0))
+        self.batches_per_epoch = len(problem.epoch(0))
         self.steps = self.batches_per_epoch * config.epochs
-        self.model = build_model(config, len(problem.features), problem.outputs)
-        self.loss = build_loss(problem)
+        self.model = build_model(config, problem.inputs, problem.outputs)
+        self.state: tuple[Any, ...] = ()
         self.optimizer = build_optimizer(config, self.model)
         self.schedule = build_schedule(config, self.optimizer, self.batches_per_epoch)
-        self.train_step = build_step(self.model, self.loss, self.optimizer, build_clip(config))
+        self.train_step = build_step(self.model, problem.loss, self.optimizer, build_clip(config))
         self._fast_step = self.train_step
 
     @property
@@ -89,15 +92,14 @@ class Training:
         """
         if not self.config.compile or self.finished:
             return []
-        inputs, targets = self.problem.train_inputs, self.problem.train_targets
         step = compile_step(self.train_step, strict=True)
         self.optimizer.prepare()
         before = self.model.state_dict(), nn.random.get_rng_state()
         optimizer_before = {parameter: dict(state) for parameter, state in self.optimizer.state.items()}
         try:
             with warnings.catch_warnings(record=True) as warned:
-                for rows in {len(rows): rows for rows in self._row_batches(0)}.values():
-                    step(inputs[rows], targets[rows])
+                for inputs, targets in self._shapes_of_batches():
+                    step(inputs, targets, *self.initial_state(len(inputs)))
         except Exception as error:  # whatever it is, the run can do without
             return [f"Steps run uncompiled, as --no-compile: {' '.join(f'{type(error).__name__}: {error}'.split())}"]
         finally:
@@ -108,6 +110,18 @@ class Training:
         self._fast_step = step
         return [str(warning.message) for warning in warned]
 
+    def _shapes_of_batches(self) -> list[tuple[Any, Any]]:
+        """A batch of every shape that there is in an epoch: only the last may be smaller than the others."""
+        parts = self.problem.epoch(0)
+        batches = [self.problem.batch(part) for part in ([parts[0], parts[-1]] if len(parts) > 1 else parts)]
+        return list({inputs.shape: (inputs, targets) for inputs, targets in batches}.values())
+
+    def initial_state(self, rows: int) -> tuple[Any, ...]:
+        """What a recurrent network begins with; of other networks nothing."""
+        if not isinstance(self.model, RecurrentNetwork):
+            return ()
+        return tuple(map(Tensor, self.model.initial_state(rows)))  # what a step gives back: one program fits both
+
     def steps_of_epoch(self) -> Iterator[None]:
         """Do what is left of the running epoch; yields after every step, when everything may be saved.
 
@@ -115,39 +129,37 @@ class Training:
             Diverged: a loss is no finite number.
         """
         progress, problem = self.progress, self.problem
-        inputs, targets = problem.train_inputs, problem.train_targets
-        for rows in self._row_batches(progress.epoch)[progress.batch :]:
+        for part in problem.epoch(progress.epoch)[progress.batch :]:
             start = perf_counter()
+            inputs, targets = problem.batch(part)
+            if problem.starts_anew(progress.batch):
+                self.state = self.initial_state(len(inputs))
             step = self._fast_step if progress.batch else self._watched_step
-            loss = step(inputs[rows], targets[rows]).item()
+            batch_loss, self.state = step(inputs, targets, *self.state)
+            loss = batch_loss.item()
             self.schedule.step()
             if not math.isfinite(loss):
                 raise self._diverged(loss, f"step {progress.batch + 1} of epoch {progress.epoch + 1}")
             progress.batch += 1
             progress.step += 1
-            progress.loss_sum += loss * len(rows)
+            progress.loss_sum += loss * len(inputs)
+            progress.rows += len(inputs)
             progress.seconds += perf_counter() - start
             yield
 
-    def _watched_step(self, inputs: Any, targets: Any) -> Tensor:
+    def _watched_step(self, inputs: Any, targets: Any, *state: Any) -> tuple[Tensor, tuple[Any, ...]]:
         """The same step with its gradient flow measured."""
         probe = FlowProbe(self.model)
         with probe.listening():
-            loss = self.train_step(inputs, targets)
+            result = self.train_step(inputs, targets, *state)
         self.progress.flow, self.progress.gradient_norm = probe.flow(), probe.gradient_norm
-        return loss
-
-    def _row_batches(self, epoch: int) -> list[Any]:
-        rows, size = len(self.problem.train_inputs), self.config.batch_size
-        # Batch normalisation has no statistics of a single row that is left over.
-        lone_row = self.config.norm == "batch" and rows % size == 1 and rows > 1
-        return batches(rows, size, seed=self.config.seed, epoch=epoch, drop_last=lone_row)
+        return result
 
     def _diverged(self, loss: float, place: str) -> Diverged:
         config = self.config
         remedies = [f"a smaller --lr (now {config.lr:g})"]
         remedies += ["--clip-norm 1"] * (config.clip_norm is None and config.clip_value is None)
-        remedies += ["--norm layer"] * (config.norm == "none")
+        remedies += ["--norm layer"] * (config.norm == "none")  # where there is none, it is no option
         return Diverged(f"The loss became {loss} in {place}: the training diverged. Try {', '.join(remedies)}")
 
     # Epochs ----------------------------------------------------------------------------------------------------------
@@ -161,7 +173,7 @@ class Training:
         Raises:
             Diverged: the loss on either part of the data is no finite number.
         """
-        progress, rows = self.progress, len(self.problem.train_inputs)
+        progress = self.progress
         measures = self.measure()
         for part in ("train", "test"):
             if not math.isfinite(measures[f"{part}_loss"]):
@@ -170,7 +182,7 @@ class Training:
         metrics = {
             "epoch": progress.epoch + 1,
             "step": progress.step,
-            "loss": progress.loss_sum / rows,
+            "loss": progress.loss_sum / progress.rows,
             **measures,
             "gradient_norm": progress.gradient_norm,
             "learning_rate": self.schedule.get_last_lr()[0],
@@ -181,60 +193,41 @@ class Training:
             "seconds": progress.seconds,
             "steps_per_second": progress.batch / progress.seconds,
         }
+        sample = self.problem.sample(self.model, seed=progress.epoch)
         self.progress = Progress(epoch=progress.epoch + 1, step=progress.step)
-        return metrics
+        return metrics if sample is None else metrics | {"sample": sample}
 
     def measure(self) -> dict[str, float]:
         """Loss and quality on both parts of the data: `train_loss`, `test_accuracy` and so on."""
-        problem = self.problem
-        measures: dict[str, float] = {}
-        for part, inputs, targets in (
-            ("train", problem.train_inputs, problem.train_targets),
-            ("test", problem.test_inputs, problem.test_targets),
-        ):
-            found = measure(self.model, self.loss, inputs, targets, problem.target_scale)
-            measures |= {f"{part}_{name}": value for name, value in found.items()}
-        return measures
+        return self.problem.measure(self.model)
 
     def describe(self) -> str:
         """One line: what is trained and how."""
         config = self.config
-        widths: list[Any] = [len(self.problem.features), *[config.width] * config.depth, self.problem.outputs]
-        if len(widths) > 6:
-            widths = [widths[0], f"{config.depth} × {config.width}", widths[-1]]
-        shape = " → ".join(map(str, widths))
-        network = [shape, config.activation] + ["residual"] * config.residual
-        network += [f"{config.norm} norm"] * (config.norm != "none")
-        network += [f"dropout {config.dropout:g}"] * bool(config.dropout)
         parameters = sum(parameter.size for parameter in self.model.parameters())
         return (
-            f"MLP {', '.join(network)}: {parameters:,} parameters in {config.dtype}; {config.optimizer}, "
-            f"learning rate {config.lr:g} ({config.schedule}); {config.epochs} epochs of {self.batches_per_epoch} steps"
+            f"{describe_network(config, self.problem)}: {parameters:,} parameters in {config.dtype}; "
+            f"{config.optimizer}, learning rate {config.lr:g} ({config.schedule}); {config.epochs} epochs of "
+            f"{self.batches_per_epoch} steps"
         )
 
-    def layer_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the weights, (out, in), by layer name, as gradient flow names them."""
-        return {name: tuple(layer.weight.shape) for name, layer in linear_layers(self.model).items()}
+    def layer_spans(self) -> dict[str, str]:
+        """What goes into each layer and comes out, by layer name, as gradient flow names them."""
+        return {name: layer_span(layer) for name, layer in watched_layers(self.model).items()}
 
     # Saving ----------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides how the training goes on, as a tree of arrays and what JSON can hold."""
-        problem = self.problem
         return {
             "config": self.config.to_dict(),
-            "data": {
-                "fingerprint": problem.fingerprint,
-                "features": list(problem.features),
-                "classes": list(problem.classes),
-                "input_scale": _arrays_of(problem.input_scale),
-                "target_scale": _arrays_of(problem.target_scale),
-            },
+            "data": {"fingerprint": self.problem.fingerprint, **self.problem.saved()},
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "rng": nn.random.get_rng_state(),
             "progress": asdict(self.progress),
+            "state": [part.detach() if isinstance(part, Tensor) else part for part in self.state],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -246,17 +239,15 @@ class Training:
         """
         if state["data"]["fingerprint"] != self.problem.fingerprint:
             raise RunError(
-                f"the data ({self.config.data or 'the bundled digits'}) is not what the run was started with; "
+                f"the data ({self.config.data or 'bundled'}) is not what the run was started with; "
                 "put it back as it was, or start a new run"
             )
         progress = dict(state["progress"])
+        progress.setdefault("rows", progress["batch"] * self.config.batch_size)  # checkpoints once had no count
         progress["flow"] = [LayerFlow(**layer) for layer in progress["flow"]]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.progress = Progress(**progress)
+        self.state = tuple(map(Tensor, map(_raw, state.get("state", ()))))
         nn.random.set_rng_state(state["rng"])
-
-
-def _arrays_of(scale: Any) -> dict[str, Any] | None:
-    return None if scale is None else {"mean": scale.mean, "std": scale.std}

@@ -5,7 +5,7 @@ import pytest
 
 from chainrule.data import load_digits, split
 from chainrule.train import Config
-from chainrule.train.problem import SPLIT_SEED, TEST_FRACTION, Problem
+from chainrule.train.row_problem import SPLIT_SEED, TEST_FRACTION, RowProblem
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def table(tmp_path):
         rows[7, 1] += nudge
         path = tmp_path / "table.csv"
         np.savetxt(path, rows, delimiter=",", header="a,b,y", comments="")
-        return Problem.load(Config.choose(data=str(path), target="y", **options))
+        return RowProblem.load(Config.choose(data=str(path), target="y", **options))
 
     return write
 
@@ -39,7 +39,7 @@ def test_regression_targets_are_standardised_and_can_be_put_back(table):
 
 
 def test_digits_are_the_bundled_ones_split_the_same_way_for_every_seed():
-    first, second = Problem.load(Config.choose(seed=0)), Problem.load(Config.choose(seed=1))
+    first, second = RowProblem.load(Config.choose(seed=0)), RowProblem.load(Config.choose(seed=1))
     np.testing.assert_array_equal(first.test_inputs, second.test_inputs)
     _, held_out = split(load_digits().to_dataset(), TEST_FRACTION, seed=SPLIT_SEED)
     np.testing.assert_array_equal(first.test_targets, held_out.targets)
