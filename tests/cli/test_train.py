@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from chainrule.cli import main
 from chainrule.nn.activations import ACTIVATIONS
 from chainrule.nn.init import BY_NAME
-from chainrule.train import OPTIONS, config, runs
+from chainrule.train import OPTIONS, config, defaults, runs
 
 SHORT = ["--epochs", "2", "--width", "16", "--batch-size", "400"]
 
@@ -32,13 +33,16 @@ def no_picture(monkeypatch):
 
 @pytest.fixture
 def tables():
-    """Write numbers.csv, to regress on price, and kinds.csv, to classify by kind."""
+    """Write numbers.csv, to regress on price, kinds.csv, to classify by kind, and texts that cannot be learned."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 2))
     lines = [f"{a},{b},{10 * a - 5 * b + 100}" for a, b in x]
     Path("numbers.csv").write_text("a,b,price\n" + "\n".join(lines))
     lines = [f"{a},{b},{'yes' if a > b else 'no'}" for a, b in x]
     Path("kinds.csv").write_text("a,b,kind\n" + "\n".join(lines))
+    Path("short.txt").write_text("a short text")
+    Path("empty.txt").write_text("")
+    Path("latin.txt").write_bytes("café".encode("latin-1"))
 
 
 # Results -------------------------------------------------------------------------------------------------------------
@@ -54,7 +58,8 @@ def test_without_arguments_the_digits_are_learned_to_97_percent_and_everything_i
     (folder,) = Path("runs").iterdir()
     assert str(folder) in out
     names = {entry.name for entry in folder.iterdir()}
-    assert names == {"checkpoint.safetensors", "metrics.jsonl", "config.json", "plot.png"}
+    reports = {"doctor.html", "doctor.json"}
+    assert names == {"checkpoint.safetensors", "metrics.jsonl", "config.json", "plot.png"} | reports
 
 
 @pytest.mark.usefixtures("no_picture")
@@ -133,30 +138,49 @@ def test_help_names_every_option_and_every_choice_and_has_examples(capsys):
         *config.SCHEDULES,
         *config.DTYPES,
         *config.TASKS,
+        *config.MODELS,
     ]
     for choice in choices:
         assert choice in text
-    for group in ("Data", "Network", "Optimisation", "Run", "Examples"):
+    for group in ("Data", "Network", "Images and text", "Optimisation", "Run", "Examples"):
         assert group in text
     assert "chainrule train --depth 30 --activation sigmoid" in text
 
 
 def test_help_states_the_defaults_that_are_chosen(capsys):
     text = shown_help(capsys, "train")
-    shallow, deep = config.Config.choose(), config.Config.choose(depth=config.DEEP)
+    mlp, deep = config.Config.choose(), config.Config.choose(depth=defaults.DEEP)
+    cnn, lstm, gru, transformer = (config.Config.choose(model=name) for name in config.MODELS[1:])
+    start = defaults.DEEP
     for sentence in (
-        f"Hidden layers. Default: {shallow.depth}.",
-        f"Units in each of them. Default: {shallow.width}, from depth {config.DEEP} on {deep.width}.",
-        "Default: {adam} for adam and adamw, {sgd} for sgd, {rmsprop} for rmsprop, divided by depth + 1.".format(
-            **config.LEARNING_RATES
+        f"Default: {mlp.depth}; {cnn.depth} convolutions; {lstm.depth} layer of an lstm or gru; {transformer.depth} b",
+        f"Default: {mlp.width}, from depth {start} on {deep.width}; {cnn.width} filters of a cnn; {lstm.width} for "
+        f"lstm and gru; {transformer.width} for transformer.",
+        f"Default: {mlp.activation}; {transformer.activation} for transformer.",
+        "Default: {adam} for adam and adamw, {sgd} for sgd, {rmsprop} for rmsprop, divided by depth + 1; ".format(
+            **defaults.LEARNING_RATES
         ),
-        f"Default: {shallow.dropout} for the digits, less from depth 3 and none from depth {config.DEEP} on; 0 for",
-        f"Default: 0.01 for adamw; otherwise {shallow.weight_decay} for the digits up to depth {config.DEEP - 1}, and",
-        f"Rows per step. Default: {shallow.batch_size}.",
-        f"Passes through the training rows. Default: {shallow.epochs}, from depth {config.DEEP} on {deep.epochs}.",
-        f"Default: {shallow.warmup:g}, from depth {config.DEEP} on {deep.warmup:g}.",
+        f"Default: {mlp.optimizer}; {transformer.optimizer} for transformer.",
+        f"for cnn half of that; for text {lstm.lr} with adam and adamw",
+        f"Default: {mlp.dropout} for the digits, less from depth 3 and none from depth {start} on; {cnn.dropout} for c",
+        f"Default: 0.01 for adamw, {transformer.weight_decay} for text; otherwise {mlp.weight_decay} for the digits "
+        f"up to depth {start - 1}, and",
+        f"stretches. Default: {mlp.batch_size}; {lstm.batch_size} for lstm and gru, {transformer.batch_size} for tr",
+        f"Default: {mlp.epochs}, from depth {start} on {deep.epochs}; {lstm.epochs} for lstm and gru, "
+        f"{transformer.epochs} for transformer.",
+        f"Default: {mlp.warmup:g}, from depth {start} on {deep.warmup:g}; {transformer.warmup} for transformer.",
+        f"kernels. Default: {cnn.kernel}.",
+        f"anew in each epoch. Default: {cnn.shift}.",
+        f"turned at most. Default: {cnn.turn:g}.",
+        f"Default: {transformer.heads}, if they divide the width.",
+        f"Default: {transformer.context} for transformer; never for lstm and gru.",
+        f"Default: {lstm.bptt}, or --context.",
+        f"Default: no limit; {lstm.clip_norm:g} for text.",
     ):
         assert sentence in text
+    assert (cnn.epochs, config.Config.choose(model="cnn", depth=start).epochs) == (mlp.epochs, deep.epochs)
+    assert (lstm.lr, lstm.clip_norm) == (transformer.lr, transformer.clip_norm)
+    assert replace(gru, model="lstm") == lstm
 
 
 def test_version_and_info_say_what_is_installed(capsys):
@@ -199,6 +223,20 @@ def fault(capsys, *arguments):
         ("--resume a --run b", "name two folders"),
         ("--resume a --overwrite", "exclude each other"),
         ("somewhere", "--resume somewhere goes on, --run somewhere starts"),
+        ("--model ltsm", "--model 'ltsm' is not one of mlp, cnn, lstm, gru, transformer. Did you mean 'lstm'?"),
+        ("--model lstm --data numbers.csv", "numbers.csv is a table; leave out --model, or give a text"),
+        ("--model lstm --data nothing.txt", "nothing.txt: no such file"),
+        ("--model gru --data empty.txt", "empty.txt: there is no text in it"),
+        ("--model lstm --data short.txt", "short.txt: 12 characters are too few"),
+        ("--model transformer --data latin.txt", "latin.txt: no text in UTF-8 (byte 4 is 0xe9); save it as UTF-8"),
+        ("--data short.txt", "is no table; to learn its characters, add --model lstm, gru or transformer"),
+        ("--model cnn --data numbers.csv --target price", "learns the images of the handwritten digits only"),
+        ("--model lstm --norm batch", "--norm is an option of --model mlp and cnn; lstm has none"),
+        ("--bptt 32", "--bptt is an option of --model lstm and gru; mlp has none"),
+        ("--model transformer --width 10 --heads 4", "--heads 4 does not divide --width 10"),
+        ("--model lstm --context 100 --bptt 64", "--context 100 is not a multiple of --bptt 64"),
+        ("--model cnn --kernel 4", "--kernel is an odd number"),
+        ("--model lstm --target price", "--target is about a table of your own: --model lstm learns a text"),
     ],
 )
 @pytest.mark.usefixtures("tables")
@@ -234,7 +272,7 @@ def test_a_fault_of_the_program_is_not_hidden(monkeypatch):
     def broken(*arguments):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(runs.Problem, "load", broken)
+    monkeypatch.setattr(runs, "build_problem", broken)
     with pytest.raises(ZeroDivisionError):
         main(["train"])
 

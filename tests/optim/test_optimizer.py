@@ -1,5 +1,6 @@
 """An optimiser knows its parameters, keeps what it needs of each, and can stop and go on exactly."""
 
+import copy
 import json
 
 import numpy as np
@@ -225,3 +226,21 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(state, message
     with pytest.raises(ValueError, match=message):
         optimizer.load_state_dict(state)
     assert repr(optimizer.state_dict()) == before
+
+
+def test_a_deep_copy_of_model_and_optimiser_goes_on_by_itself():
+    model = nn.Linear(2, 2)
+    optimizer = cr.optim.Adam(model.parameters(), lr=0.1)
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        (model(np.ones((1, 2), np.float32)) ** 2).sum().backward()
+        optimizer.step()
+        return model.weight.detach().numpy().copy()
+
+    step(model, optimizer)
+    twin_model, twin_optimizer = copy.deepcopy((model, optimizer))
+    before = model.weight.detach().numpy().copy()
+    first = step(twin_model, twin_optimizer)
+    np.testing.assert_array_equal(model.weight.detach().numpy(), before)
+    np.testing.assert_array_equal(step(model, optimizer), first)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from chainrule.commandline import Unusable, function_in
 from chainrule.core.errors import GradientError
 from chainrule.explain.explanation import FORMATS, Explanation, NotFinite, explained
 from chainrule.explain.language import ExpressionError, Program, value_of
@@ -27,12 +26,6 @@ chainrule explain "z = W@x + b; L = cross_entropy(relu(z), t)" W="\\[\\[.1,.2],\
 chainrule explain "tanh(w*x)" w=2 x=3 --output tanh.html
 chainrule explain model.py:loss x="\\[1,2]"
 """
-
-
-class Unusable(typer.TyperException):
-    """What was asked cannot be explained: one line, and the part of the expression it is about."""
-
-    exit_code = 2
 
 
 def command(
@@ -60,7 +53,7 @@ def command(
     """Show every value, local derivative and gradient of an expression or function, step by step."""
     format = _format(format, output)
     path, colon, name = expression.rpartition(":")
-    function: Any = _function_in(Path(path), name) if colon and path.endswith(".py") else _program(expression)
+    function: Any = function_in(Path(path), name) if colon and path.endswith(".py") else _program(expression)
     explanation = _explained(function, _inputs(values or [], function), wrt, mode, seed, depth, digits)
     if output is not None:
         from chainrule.explain.render import write
@@ -218,27 +211,3 @@ def _split(text: str) -> list[str]:
         else:
             parts[-1] += c
     return parts
-
-
-def _function_in(path: Path, name: str) -> Callable:
-    """A function of the user's own file, which is run as `python FILE.py` would, but not as the main program."""
-    if not path.is_file():
-        raise Unusable(f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise Unusable(f"{path} cannot be run: {type(error).__name__}: {error}") from None
-    finally:
-        sys.path.remove(str(path.parent))
-    function = getattr(module, name, None)
-    if not callable(function):
-        known = ", ".join(
-            n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == path.stem
-        )
-        raise Unusable(f"{path} has no function {name!r}; it has {known or 'none'}")
-    return function

@@ -7,16 +7,17 @@ trace the same rules. Values are never changed in place, because a recorded grap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from chainrule.core.namespace import copy_like, namespace_of, namespaces
 from chainrule.core.state import option_changed, structure_changed, tracer
 from chainrule.core.subnormal import flushed
-from chainrule.core.tensor import Tensor, _raw
+from chainrule.core.tensor import RemovableHook, Tensor, _raw
 from chainrule.ops.creation import zeros_like
 
 
@@ -63,6 +64,9 @@ class Optimizer:
         ValueError: it is empty, holds a parameter twice, or an option is out of range.
     """
 
+    _step_pre_hooks: Sequence[Callable] = ()
+    _step_post_hooks: Sequence[Callable] = ()
+
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
         if isinstance(params, (Tensor, Mapping)):
             raise TypeError(
@@ -72,9 +76,7 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
-        self._arrays_of: tuple = ()
-        self._arrays: list[Any] = []
-        self._answers: dict[int, tuple[Any, Any]] = {}
+        self._remember_nothing()
         given = list(params)
         if not given:
             raise ValueError(
@@ -83,6 +85,20 @@ class Optimizer:
             )
         for group in given if isinstance(given[0], Mapping) else [{"params": given}]:
             self.add_param_group(group)
+
+    def _remember_nothing(self) -> None:
+        """Of the numbers of the last step, which are kept to save time."""
+        self._arrays_of: tuple = ()
+        self._arrays: list[Any] = []
+        self._answers: dict[int, tuple[Any, Any]] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """An optimiser in the same state; of copies of the parameters, where those are copied along with it."""
+        twin = memo[id(self)] = type(self).__new__(type(self))
+        twin._remember_nothing()
+        own = {name: value for name, value in vars(self).items() if name not in vars(twin)}
+        vars(twin).update(deepcopy(own, memo))
+        return twin
 
     @property
     def _name(self) -> str:
@@ -168,9 +184,27 @@ class Optimizer:
             closure: computes the loss and its gradients first, if given; its result is returned.
         """
         loss = None if closure is None else closure()
+        for hook in self._step_pre_hooks:
+            hook(self, (), {})
         with flushed():  # a running mean of gradients that vanish becomes subnormal and stays so
             self._move()
+        for hook in self._step_post_hooks:
+            hook(self, (), {})
         return loss
+
+    def register_step_pre_hook(self, hook: Callable[[Optimizer, tuple, dict], None]) -> RemovableHook:
+        """Call `hook(optimizer, args, kwargs)` before every step, when the gradients are there."""
+        return self._hooked("_step_pre_hooks", hook)
+
+    def register_step_post_hook(self, hook: Callable[[Optimizer, tuple, dict], None]) -> RemovableHook:
+        """Call `hook(optimizer, args, kwargs)` after every step."""
+        return self._hooked("_step_post_hooks", hook)
+
+    def _hooked(self, where: str, hook: Callable) -> RemovableHook:
+        hooks = self.__dict__.setdefault(where, [])
+        structure_changed()
+        hooks.append(hook)
+        return RemovableHook(hooks, hook)
 
     def __trace_parts__(self) -> Iterator[tuple[str, Any, Any]]:
         """What a compiled step depends on: the arrays it keeps, and which options are in use.

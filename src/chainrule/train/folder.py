@@ -4,6 +4,7 @@
     metrics.jsonl            one line per epoch; may be ahead of the checkpoint, and is cut back to it on resuming
     config.json              the run's configuration, for people
     plot.png                 the picture, for people
+    doctor.html, .json       what the doctor says of the network
 
 What a checkpoint holds is `Training`'s business.
 """
@@ -19,11 +20,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from chainrule.doctor import Report
 from chainrule.nn.checkpoint import CheckpointError, load, save, write_atomically
 from chainrule.train.errors import RunError
 
 DEFAULT_PARENT = Path("runs")
 CHECKPOINT, METRICS, CONFIG, PLOT = "checkpoint.safetensors", "metrics.jsonl", "config.json", "plot.png"
+REPORTS = "doctor.html", "doctor.json"
 
 KIND = "chainrule training run"
 FORMAT = 1
@@ -169,6 +172,16 @@ class RunFolder:
             write_atomically(self.path / PLOT, lambda temporary: temporary.write_bytes(png))
         return self.path / PLOT
 
+    def write_report(self, report: Report) -> None:
+        """Write doctor.html and doctor.json.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        with self._written():
+            for name in REPORTS:
+                report.save(self.path / name)
+
     def clear(self) -> None:
         """Remove what an earlier run left here besides the checkpoint.
 
@@ -177,7 +190,7 @@ class RunFolder:
         """
         self.sweep()
         with self._written():
-            for leftover in (METRICS, PLOT):
+            for leftover in (METRICS, PLOT, *REPORTS):
                 (self.path / leftover).unlink(missing_ok=True)
 
     def sweep(self) -> None:
@@ -191,7 +204,7 @@ class RunFolder:
                 leftover.unlink(missing_ok=True)
 
     def _half_written(self) -> list[Path]:
-        return [path for name in (CHECKPOINT, CONFIG, PLOT) for path in self.path.glob(f".{name}.*.tmp")]
+        return [path for name in (CHECKPOINT, CONFIG, PLOT, *REPORTS) for path in self.path.glob(f".{name}.*.tmp")]
 
     @contextmanager
     def _written(self) -> Iterator[None]:

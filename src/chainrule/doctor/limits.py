@@ -1,0 +1,112 @@
+"""The numbers beyond which something is called wrong, each with its source; all can be set otherwise.
+
+cr.diagnose(model, loss_fn, batch, limits=Limits(zero_units=0.8))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Thresholds of the rules.
+
+    Attributes:
+        vanishing: ratio of the error signal at the first layer to that at the last below which it vanishes. PyTorch's
+            initialisation alone takes a factor 0.41 per ReLU layer, so that five layers give 0.03 and train; sigmoid
+            layers take 0.25 or more each (Glorot and Bengio 2010).
+        vanished: where nothing is learned any more: float32 updates are lost in rounding.
+        exploding, exploded: the same ratios upwards, of the largest error signal. The clinic's healthy networks without
+            normalisation stay under 5, those that do not train for it begin at 18.
+        exploding_normalized: the same where over half of the layers are followed by a normalisation: batch-normalised
+            plain networks grow by 1.2 per layer when they start, and train (Yang et al. 2019, "A Mean Field Theory of
+            Batch Normalization").
+        zero_units: share of rectified units that are zero on the whole batch: over half is suspect.
+        dead_units: where what is left is no layer any more.
+        trained_bias: root mean square of a bias, times √fan_in, beyond which no initialisation made it but training:
+            PyTorch draws it from 0.58, others set it to 0.
+        saturated: share of elements where the local derivative is under a twentieth of its maximum.
+        weight_scale_low, weight_scale_high: std(weight)·√fan_in over its gain: 1 for He and Xavier initialisation, 0.41
+            for PyTorch's default.
+        twins: share of units that are copies of others.
+        input_rms_low, input_rms_high: root mean square of the inputs; 1 is ideal (LeCun et al. 1998).
+        feature_ratio: between the largest and the smallest standard deviation of input features.
+        feature_offset: |mean|/std of a feature.
+        feature_examples: how many examples there must be before anything is said of single features.
+        common: share of the features' variance, each brought to variance 1, in one direction. The first layer's Hessian
+            is the inputs' covariance (LeCun et al. 1998, section 5), whose largest eigenvalue is then the condition
+            below times the mean of the others. The digits' pixels have 0.13.
+        common_condition: that ratio.
+        drift: ratio between the largest and the smallest spread of activations among layers without normalisation.
+        update_high, update_low: length of one step as a share of the weights; about 1e-3 is usual (Karpathy 2019).
+        update_leap: the same for either of the first two steps: one longer than the weights themselves leaves nothing
+            of the initialisation. Healthy networks of the clinic stay under 0.9; a rate far too high begins at 6.
+        loss_growth: factor by which the loss may grow in a few steps on the same batch.
+        dead_channels: share of channels of a normalisation that pass nothing on.
+        running_mismatch: distance of the running mean from the batch's, in standard deviations.
+        batchnorm_numbers: over how many numbers a mean and variance must be taken. With m of them the variance is off
+            by √(2/(m−1)) of itself, with 3 by all of it; Wu and He 2018, "Group Normalization", measure the cost.
+        batchnorm_momentum: under which running statistics take more steps than trainings have.
+        opposed: cosine between where the loss pushes the output and where the targets are: any proper loss has it above
+            0, for it falls on the way to the targets.
+        bottleneck: how many times narrower than the layers around it a layer may be.
+        clipped: share of steps that are clipped.
+        clipping: gradient norm over the clipping norm.
+        condition: of the Hessian.
+        time_vanishing, time_exploding: error signal at the first time step over that at the last; it counts where the
+            gain per step is beyond `time_gain_low` or `time_gain_high` too, so that long sequences alone are no fault.
+        time_gain_low, time_gain_high: factor per time step. Default starts of PyTorch have 0.55 to 0.64 and train; an
+            orthogonal recurrence has 1 (Pascanu et al. 2013).
+        related: by how many standard deviations targets of near examples must agree better than dealt-out ones. Chance
+            alone comes to 4 once in 30000 times; the clinic's sound data to 11 and more.
+        held_out: share of the held-out loss with exchanged answers, over which nothing was learned that holds; a few
+            hundred examples leave a tenth to luck. Where sound data come so far (0.9 in the clinic), `related` tells.
+        momentum: beyond which swings take longer to halve than most trainings last: they do by momentum^(steps/2)
+            (Goh 2017, "Why Momentum Really Works").
+        overfit: share of the initial loss that must be left after training on one batch.
+        slow: how many times larger the loss may be than what a tuned copy reached in as many steps.
+    """
+
+    vanishing: float = 1e-2
+    vanished: float = 1e-5
+    exploding: float = 15.0
+    exploded: float = 1e4
+    exploding_normalized: float = 150.0
+    zero_units: float = 0.5
+    dead_units: float = 0.75
+    trained_bias: float = 6.0
+    saturated: float = 0.5
+    weight_scale_low: float = 0.12
+    weight_scale_high: float = 3.0
+    twins: float = 0.5
+    input_rms_low: float = 0.02
+    input_rms_high: float = 10.0
+    feature_ratio: float = 300.0
+    feature_offset: float = 30.0
+    feature_examples: int = 16
+    common: float = 0.9
+    common_condition: float = 50.0
+    drift: float = 30.0
+    update_high: float = 0.3
+    update_low: float = 1e-6
+    update_leap: float = 3.0
+    loss_growth: float = 2.0
+    dead_channels: float = 0.5
+    running_mismatch: float = 5.0
+    batchnorm_numbers: int = 4
+    batchnorm_momentum: float = 1e-5
+    opposed: float = -0.3
+    bottleneck: float = 4.0
+    clipped: float = 0.95
+    clipping: float = 10.0
+    condition: float = 1e7
+    time_vanishing: float = 1e-3
+    time_exploding: float = 10.0
+    time_gain_low: float = 0.3
+    time_gain_high: float = 1.3
+    related: float = 4.0
+    held_out: float = 0.8
+    momentum: float = 0.995
+    overfit: float = 0.5
+    slow: float = 5.0

@@ -1,0 +1,430 @@
+"""What is measured of a network, as plain numbers: the same for chainrule's networks and PyTorch's.
+
+`observation` takes these measurements where values and gradients pass, `trial` by a short training run on a copy,
+`curvature` from Hessian-vector products. `rules` read them. No array and no model is kept in here, so an
+`Examination` can be stored, printed and compared.
+
+Norms are Euclidean, over all elements together. Shares are numbers from 0 to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the elements of an array are spread.
+
+    Attributes:
+        count: how many there are.
+        mean, std: over the finite ones.
+        smallest, largest: of the finite ones.
+        zeros: share of exact zeros.
+        not_finite: share of NaN and infinities.
+    """
+
+    count: int
+    mean: float
+    std: float
+    smallest: float
+    largest: float
+    zeros: float
+    not_finite: float
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of elements between `edges`, one fewer than those."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An elementwise nonlinearity and what passed through it.
+
+    Attributes:
+        path: of the module it happened in; of the surrounding module where a function was called.
+        name: the operation, by chainrule's name for it: "relu", "sigmoid", "tanh", ...
+        output: spread of its values.
+        zero_units: share of units that are zero for every example of the batch.
+        saturated: share of elements where the local derivative is below `limits.saturated_slope` of its maximum.
+        slope: root mean square of the local derivative over the batch.
+        error_signal: norm of the cotangent of its output; None where none arrived.
+        gain: norm of the cotangent of its input over that of its output.
+        histogram: of its values.
+    """
+
+    path: str
+    name: str
+    output: Spread
+    zero_units: float
+    saturated: float
+    slope: float
+    error_signal: float | None
+    gain: float | None
+    histogram: Histogram
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer with weights, and the activation that follows it.
+
+    Attributes:
+        path: of the module; of the surrounding module and the parameter's name where a function was called.
+        kind: "linear", "convolution", "recurrent", "embedding", "attention" or "product" (a plain matrix product).
+        parameters: paths of the parameters it reads.
+        fan_in, fan_out: how many numbers each output, each input, is connected with.
+        units: how many units it has: features, or channels.
+        size: numbers it makes for one example.
+        input, output: spreads; the output is that before the activation.
+        activation: the first activation after it and before the next layer with weights; None if there is none.
+        normalization: path of the normalisation between the two, if there is one.
+        error_signal: norm of the cotangent of the output; None where none arrived.
+        gain: norm of the cotangent of the input over that of the activation's output (the weights' share times the
+            activation's share); None where the input has no cotangent, as in a first layer.
+        weight_gain: the weights' share: norm of the cotangent of the input over that of the output.
+        weight: spread of the weights, of all its matrices together.
+        weight_norm, gradient_norm: of the same.
+        gradient_zeros: share of zeros in the gradient of the weights.
+        update_ratio: how far one step of the optimiser moves the weights, as a share of their norm; None where it is
+            not known.
+        twins: share of units whose incoming weights and bias, and the gradients of both, equal those of another unit.
+        gradient: histogram of the weights' gradient; None where there is none.
+        skipped: whether a path leads around it (its output is added to an earlier value).
+    """
+
+    path: str
+    kind: str
+    parameters: tuple[str, ...]
+    fan_in: int
+    fan_out: int
+    units: int
+    size: int
+    input: Spread
+    output: Spread
+    activation: Activation | None
+    normalization: str | None
+    error_signal: float | None
+    gain: float | None
+    weight_gain: float | None
+    weight: Spread
+    weight_norm: float
+    gradient_norm: float | None
+    gradient_zeros: float
+    update_ratio: float | None
+    twins: float
+    gradient: Histogram | None
+    skipped: bool
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """A normalisation and what passed through it.
+
+    Attributes:
+        path: of the module.
+        name: "batch_norm", "layer_norm", "group_norm", "rms_norm".
+        examples: how many numbers each mean and variance was taken over.
+        smallest_variance: the smallest variance of its input over the group it normalises.
+        dead: share of channels whose scale is zero or whose output is the same for every example.
+        uses_batch: whether it went by the batch's statistics; False if by the running ones.
+        running_mismatch: where it has running statistics, how far they are from the batch's: the largest
+            |running mean − mean|/√variance; None where it has none.
+        training: whether the network around it was in training mode.
+        momentum: share by which its running statistics move to each batch's; None where there are none, or where they
+            are the mean of all batches.
+    """
+
+    path: str
+    name: str
+    examples: int
+    smallest_variance: float
+    dead: float
+    uses_batch: bool
+    running_mismatch: float | None
+    training: bool
+    momentum: float | None = None
+
+
+@dataclass(frozen=True)
+class ParameterState:
+    """A parameter and its gradient.
+
+    Attributes:
+        path: where it is in the network.
+        shape: of it.
+        trainable: whether it asks for a gradient.
+        reached: whether the loss depends on it: a gradient came, be it zero.
+        optimized: whether the optimiser holds it; None where there is no optimiser.
+        norm, gradient_norm: of it and of its gradient (0 where none came).
+        gradient_zeros: share of zeros in the gradient.
+        update_ratio: how far one step of the optimiser moves it, as a share of its norm; None where it is not known.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    trainable: bool
+    reached: bool
+    optimized: bool | None
+    norm: float
+    gradient_norm: float
+    gradient_zeros: float
+    update_ratio: float | None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss, what it was computed from and what it was compared with.
+
+    Attributes:
+        value: its value on the batch, in the mode the network was in.
+        name: the operation: "cross_entropy", "nll_loss", "mse_loss", "l1_loss", "huber_loss", "binary_cross_entropy",
+            "binary_cross_entropy_with_logits", ...; "" where it was written out by hand.
+        recorded: whether it depends on any parameter.
+        follows: the operations that made its argument, the nearest first, at most three that change values: for
+            softmax before cross-entropy, ("softmax", "linear", "relu").
+        follows_path: path of the module of the nearest of them.
+        output: spread of the network's output.
+        output_shape: its shape.
+        compared_shape: the shape of output and targets broadcast together, where the loss compares them elementwise.
+        sums_to_one: share of rows (last axis) of the output that are non-negative and sum to 1.
+        targets: spread of the targets.
+        targets_shape: their shape.
+        targets_integer: whether they are of an integer type.
+        targets_whole: whether all are whole numbers.
+        classes: how many different values they have, where they are whole and there are at most 1000; else None.
+        agreement: cosine between where the loss pushes the output and where the targets are: for classes up at the
+            true one, for numbers from the output to the target. None where the two cannot be told.
+    """
+
+    value: float
+    name: str
+    recorded: bool
+    follows: tuple[str, ...]
+    follows_path: str
+    output: Spread
+    output_shape: tuple[int, ...]
+    compared_shape: tuple[int, ...]
+    sums_to_one: float
+    targets: Spread | None
+    targets_shape: tuple[int, ...]
+    targets_integer: bool
+    targets_whole: bool
+    classes: int | None
+    agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class Input:
+    """One array of the batch that goes into the network.
+
+    Attributes:
+        spread: of all its elements.
+        feature_scales: smallest and largest standard deviation of its features (last axis, or channels of images), the
+            constant ones aside; None for integers.
+        feature_offset: largest |mean|/std of its features; None for integers.
+        integer: whether it is of an integer type, such as token numbers.
+        shape: of it.
+        common: share of the variance of all its features, each brought to variance 1, that lies in one direction;
+            None where it has no rows of features.
+    """
+
+    spread: Spread
+    feature_scales: tuple[float, float] | None
+    feature_offset: float | None
+    integer: bool
+    shape: tuple[int, ...]
+    common: float | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value that is not finite was made first.
+
+    Attributes:
+        operation: its name.
+        path: of the module it happened in.
+        line: "file.py:12" of the user's source; "" where it is not known.
+        direction: "forward" or "backward".
+        inputs: spreads of what the operation was given.
+    """
+
+    operation: str
+    path: str
+    line: str
+    direction: str
+    inputs: tuple[Spread, ...]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A place where values go on and gradients do not: `detach`, `no_grad`, a conversion to NumPy and back.
+
+    Attributes:
+        operation: what cut the path, where it is known: "detach", "no_grad"; else "".
+        path: of the module it happened in.
+        layers: paths of the layers that get no gradient because of it.
+    """
+
+    operation: str
+    path: str
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ThroughTime:
+    """The error signal inside a recurrent layer, for a loss at the last time step.
+
+    Attributes:
+        path: of the layer.
+        kind: "rnn", "lstm", "gru".
+        norms: norm of the cotangent of the hidden state at each time step, the first step first.
+        cell_norms: of an LSTM's cell state; empty for others.
+        gain: geometric mean of the ratio from one step to the step before it.
+        spectral_radius: largest absolute eigenvalue of the recurrent matrix (of each gate's block, the largest).
+    """
+
+    path: str
+    kind: str
+    norms: tuple[float, ...]
+    cell_norms: tuple[float, ...]
+    gain: float
+    spectral_radius: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short training run on a copy.
+
+    Attributes:
+        kind: "same" (on the one batch), "data" (on batches of the data), or "watched" (seen by a monitor).
+        optimizer: what moved the weights, in words: "SGD, lr 0.1".
+        losses: before each step, and after the last.
+        gradient_norms: of all parameters together, at each step, before any clipping.
+        clipped: share of steps in which the gradient was clipped; None where that is not known.
+        update_ratios: median over the weight matrices of ‖update‖/‖weight‖, at each of the first few steps.
+        validation: loss on held-out data before and after, where there are any.
+        best: the loss that a tuned copy reached in as many steps; None where none was trained.
+        best_optimizer: how that copy was trained.
+        seconds: what it took.
+        chance: with `validation`: the held-out loss after training where the answers are given to other examples'
+            targets. Where `validation`'s last is no lower, nothing was learned that holds.
+        first_updates: ‖update‖/‖parameter‖ of each parameter at the first step of the network's own optimiser.
+    """
+
+    kind: str
+    optimizer: str
+    losses: tuple[float, ...]
+    gradient_norms: tuple[float, ...]
+    clipped: float | None
+    update_ratios: tuple[float, ...]
+    validation: tuple[float, float] | None
+    best: float | None
+    best_optimizer: str
+    seconds: float
+    chance: float | None = None
+    first_updates: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """What Hessian-vector products tell of the loss where the network stands.
+
+    Attributes:
+        largest: the largest eigenvalue of the Hessian by magnitude (the sharpness, where it is positive).
+        smallest: the smallest magnitude among the Ritz values that converged.
+        condition: their ratio, an estimate from below.
+        trace: estimate by Hutchinson's method.
+        products: how many Hessian-vector products it took.
+    """
+
+    largest: float
+    smallest: float
+    condition: float
+    trace: float
+    products: int
+
+
+@dataclass(frozen=True)
+class Singular:
+    """Singular values of the Jacobian between two places of the network, by Lanczos on JVPs and VJPs.
+
+    Attributes:
+        start, end: paths of the layers whose outputs they are.
+        largest: the largest singular value.
+        typical: root mean square of all of them, by Hutchinson's method.
+    """
+
+    start: str
+    end: str
+    largest: float
+    typical: float
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Whether the data's targets have to do with the inputs, as no network but near examples tell.
+
+    Attributes:
+        examples: how many were looked at.
+        neighbours: how much more the targets of nearest neighbours agree than those dealt out anew, in standard
+            deviations of the latter.
+        features: the same of the feature that tells most of the targets by itself.
+    """
+
+    examples: int
+    neighbours: float
+    features: float
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Everything that was measured of a network on one batch, and, where asked, in a trial.
+
+    Attributes:
+        framework: "chainrule" or "torch".
+        model: name of its class.
+        training: whether it was in training mode.
+        examples: length of the batch.
+        layers: those with weights, in the order in which they computed.
+        activations: all of them, in the order in which they computed; those of `layers` among them.
+        normalizations: in the order in which they computed.
+        parameters: all of them.
+        loss: None where none was seen.
+        inputs: arrays of the batch.
+        cuts: places where the gradient's path ends though values go on.
+        origin: of the first value that is not finite; None if all are finite.
+        time: one per recurrent layer; empty where it was not measured.
+        trials: short training runs; empty where none was made.
+        curvature: None where it was not measured.
+        singular: of neighbouring layers; empty where they were not measured.
+        relation: of the data's inputs and targets; None where it was not measured.
+        optimizer: the optimiser in words, and its options; empty where there is none.
+        step_seconds: what one step of training takes, without measuring.
+        notes: what could not be measured, and why.
+    """
+
+    framework: str
+    model: str
+    training: bool
+    examples: int
+    layers: tuple[Layer, ...]
+    activations: tuple[Activation, ...]
+    normalizations: tuple[Normalization, ...]
+    parameters: tuple[ParameterState, ...]
+    loss: Loss | None
+    inputs: tuple[Input, ...]
+    cuts: tuple[Cut, ...] = ()
+    origin: Origin | None = None
+    time: tuple[ThroughTime, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    curvature: Curvature | None = None
+    singular: tuple[Singular, ...] = ()
+    relation: Relation | None = None
+    optimizer: Mapping[str, float | str] = field(default_factory=dict)
+    step_seconds: float = 0.0
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,259 @@
+"""Remedies for the two ends of a network: the scale of its inputs, and a loss that fits outputs and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chainrule.doctor import statistics
+from chainrule.doctor.measurements import Loss
+from chainrule.doctor.remedies.surgery import CannotApply, Surgery
+from chainrule.doctor.subjects import leaves, parts
+
+# Inputs -------------------------------------------------------------------------------------------------------------
+
+
+def input_scaling(surgery: Surgery) -> None:
+    """Put a fixed module in front that takes each feature to mean 0 and variance 1, and missing values to the mean.
+
+    Source: LeCun et al. 1998, "Efficient BackProp", section 4.3.
+    """
+    subject = surgery.subject
+    given, _ = parts(subject.data if subject.data is not None else subject.batch)
+    inputs = leaves(given)
+    if len(inputs) != 1 or given is not inputs[0]:
+        raise CannotApply("the network takes several inputs; standardise each of them in the data")
+    values = statistics.as_numpy(subject.array(inputs[0]))
+    if values.dtype.kind != "f" or values.ndim < 2:
+        raise CannotApply(f"inputs of type {values.dtype} and shape {values.shape} have no features to standardise")
+    first = surgery.exam.layers[0] if surgery.exam.layers else None
+    channels = first is not None and first.kind == "convolution"
+    axis = 1 if channels or values.ndim >= 4 else values.ndim - 1
+    Standardize = surgery.define("Standardize")
+    surgery.put("", surgery.new("Sequential", surgery.fitted(Standardize(values, axis)), subject.model))
+    surgery.statements.append(f"model = nn.Sequential(Standardize(inputs, {axis}), model)  # inputs: those to train on")
+    missing = "" if np.isfinite(values).all() else ", NaN and infinities replaced by the mean"
+    surgery.words.append(f"inputs standardised by a fixed module in front of the network{missing}")
+
+
+# The loss -----------------------------------------------------------------------------------------------------------
+
+LAST_MODULES = {
+    "softmax": "Softmax", "log_softmax": "LogSoftmax", "sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "ReLU",
+    "relu6": "ReLU6", "hardtanh": "Hardtanh", "softplus": "Softplus", "leaky_relu": "LeakyReLU",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FixedLoss:
+    """A loss in place of another one, with the outputs and the targets brought into the form it takes.
+
+    Attributes:
+        functional: `nn.functional` of the framework.
+        name: of the loss in there.
+        outputs, targets: what is done to each first; see `_FORMS`.
+    """
+
+    functional: Any
+    name: str
+    outputs: str
+    targets: str
+
+    def __call__(self, output: Any, target: Any) -> Any:
+        output, target = _FORMS[self.outputs](output, target), _FORMS[self.targets](target, output)
+        return getattr(self.functional, self.name)(output, target)
+
+    @property
+    def code(self) -> str:
+        """As a lambda expression."""
+        output, target = _CODE[self.outputs], _CODE[self.targets]
+        call = f"nn.functional.{self.name}({output.format('output', 'target')}, {target.format('target', 'output')})"
+        return f"loss_fn = lambda output, target: {call}"
+
+
+_FORMS: dict[str, Callable[[Any, Any], Any]] = {
+    "as they are": lambda x, other: x,
+    "columns": lambda x, other: x.reshape(-1, x.shape[-1]),
+    "flat": lambda x, other: x.reshape(-1),
+    "argmax": lambda x, other: x.argmax(-1),
+    "flat argmax": lambda x, other: x.argmax(-1).reshape(-1),
+    "flat integers": lambda x, other: _integers(x).reshape(-1),
+    "shaped": lambda x, other: x.reshape(tuple(other.shape)),
+    "shaped like": lambda x, other: _as_type(x, other).reshape(tuple(other.shape)),
+    "log": lambda x, other: x.clip(1e-7, 1.0).log(),
+    "logit": lambda x, other: (x.clip(1e-6, 1 - 1e-6) / (1 - x.clip(1e-6, 1 - 1e-6))).log(),
+}
+_CODE = {
+    "as they are": "{0}",
+    "columns": "{0}.reshape(-1, {0}.shape[-1])",
+    "flat": "{0}.reshape(-1)",
+    "argmax": "{0}.argmax(-1)",
+    "flat argmax": "{0}.argmax(-1).reshape(-1)",
+    "flat integers": "{0}.astype(int).reshape(-1)",
+    "shaped": "{0}.reshape({1}.shape)",
+    "shaped like": "{0}.astype({1}.dtype).reshape({1}.shape)",
+    "log": "{0}.clip(1e-7, 1.0).log()",
+    "logit": "({0}.clip(1e-6, 1 - 1e-6) / (1 - {0}.clip(1e-6, 1 - 1e-6))).log()",
+}
+"""Forms of outputs and targets, as functions of (it, the other) and as code; `.astype` is `.to` in PyTorch."""
+
+
+def _integers(x: Any) -> Any:
+    return x.long() if hasattr(x, "long") else np.asarray(x).astype(np.int64)
+
+
+def _as_type(x: Any, like: Any) -> Any:
+    return x.to(like.dtype) if hasattr(x, "to") else np.asarray(x).astype(like.dtype)
+
+
+def loss(surgery: Surgery) -> None:
+    """Make the last activation, the loss and the targets fit."""
+    seen = surgery.exam.loss
+    if seen is None:
+        raise CannotApply("no loss was seen")
+    if seen.targets is None:
+        raise CannotApply("the batch has no targets that a loss could fit")
+    if seen.name in ("cross_entropy", "nll_loss") or _classes(seen):
+        _for_classes(surgery, seen)
+    elif _binary(seen):
+        _for_two_classes(surgery, seen)
+    else:
+        _for_numbers(surgery, seen)
+
+
+def _width(seen: Loss) -> int:
+    return seen.output_shape[-1] if len(seen.output_shape) > 1 else 1
+
+
+def _one_hot(seen: Loss) -> bool:
+    width, targets = _width(seen), seen.targets
+    assert targets is not None
+    whole = seen.targets_whole and targets.smallest == 0 and targets.largest == 1
+    return whole and width > 2 and seen.targets_shape == seen.output_shape and abs(targets.mean * width - 1) < 1e-6
+
+
+def _classes(seen: Loss) -> bool:
+    """Whether the targets are names of more classes than two, or of two with an output for each."""
+    targets = seen.targets
+    assert targets is not None
+    counted = seen.targets_whole and targets.smallest == 0 and seen.classes is not None
+    one_each = _width(seen) > targets.largest and _width(seen) > 1 and seen.targets_shape != seen.output_shape
+    several = (seen.classes or 0) > 2 and seen.classes == targets.largest + 1 and seen.targets_integer
+    return _one_hot(seen) or bool(counted and (one_each or several))
+
+
+def _binary(seen: Loss) -> bool:
+    targets = seen.targets
+    assert targets is not None
+    return seen.targets_whole and targets.smallest >= 0 and targets.largest == 1 and _width(seen) == 1
+
+
+def _for_classes(surgery: Surgery, seen: Loss) -> None:
+    """cross_entropy on logits."""
+    targets = seen.targets
+    assert targets is not None
+    classes = int(targets.largest) + 1
+    if _width(seen) < classes and not _one_hot(seen):
+        _widen_output(surgery, classes)
+    elif targets.smallest < 0:
+        raise CannotApply("targets below 0 are no class numbers")
+    last = seen.follows[0] if seen.follows else ""
+    form = "as they are"
+    if last in LAST_MODULES and last != "log_softmax" and not _removed(surgery, seen, last):
+        forms = {"softmax": "log", "sigmoid": "logit"}
+        if last not in forms:
+            raise CannotApply(_by_hand(surgery, seen, last))
+        form = forms[last]
+    if form == "as they are" and seen.name == "cross_entropy" and not _one_hot(seen):
+        if not surgery.words:
+            raise CannotApply("cross_entropy fits these outputs and targets already")
+        return  # without the activation, the loss there was is right
+    of_columns = len(seen.output_shape) > 2 and seen.targets_shape in (seen.output_shape[:-1], seen.output_shape)
+    if _one_hot(seen):
+        target = "flat argmax" if of_columns else "argmax"
+    else:
+        target = "as they are" if seen.targets_integer and len(seen.targets_shape) == 1 else "flat integers"
+    if of_columns and form == "as they are":
+        form = "columns"
+    _put_loss(surgery, "cross_entropy", form, target, seen)
+
+
+def _for_two_classes(surgery: Surgery, seen: Loss) -> None:
+    """binary_cross_entropy_with_logits on logits, targets of the outputs' shape."""
+    last = seen.follows[0] if seen.follows else ""
+    form = "as they are"
+    if last in LAST_MODULES and not _removed(surgery, seen, last):
+        if last != "sigmoid":
+            raise CannotApply(_by_hand(surgery, seen, last))
+        form = "logit"
+    if form == "as they are" and seen.name == "binary_cross_entropy_with_logits":
+        if seen.output_shape == seen.targets_shape and not surgery.words:
+            raise CannotApply("binary_cross_entropy_with_logits fits these outputs and targets already")
+        if seen.output_shape == seen.targets_shape:
+            return
+    _put_loss(surgery, "binary_cross_entropy_with_logits", form, "shaped like", seen)
+
+
+def _for_numbers(surgery: Surgery, seen: Loss) -> None:
+    """mse_loss, or the loss there was, on outputs of any size and of the targets' shape."""
+    last = seen.follows[0] if seen.follows else ""
+    if last in LAST_MODULES and last not in ("leaky_relu", "softplus") and not _removed(surgery, seen, last):
+        raise CannotApply(_by_hand(surgery, seen, last))
+    regression = ("mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss")
+    name = seen.name if seen.name in regression else "mse_loss"
+    reshaped = seen.output_shape != seen.targets_shape
+    plain = surgery.subject.loss_fn is getattr(surgery.nn.functional, name)
+    by_hand = surgery.code == "wrong-loss" and not plain  # it may bring them into another shape itself
+    if seen.name in regression and not reshaped and not by_hand:
+        if not surgery.words:
+            raise CannotApply(f"{seen.name} fits these outputs and targets already")
+        return
+    if int(np.prod(seen.output_shape)) != int(np.prod(seen.targets_shape)):
+        raise CannotApply(f"outputs {seen.output_shape} and targets {seen.targets_shape} differ in number")
+    _put_loss(surgery, name, "shaped" if reshaped else "as they are", "as they are", seen)
+
+
+def _put_loss(surgery: Surgery, name: str, outputs: str, targets: str, seen: Loss) -> None:
+    if outputs == targets == "as they are":
+        new: Callable = getattr(surgery.nn.functional, name)
+        code = f"loss_fn = nn.functional.{name}"
+    else:
+        new = fixed = FixedLoss(surgery.nn.functional, name, outputs, targets)
+        code = fixed.code
+    surgery.subject = surgery.subject.with_(loss_fn=new)
+    if surgery.subject.framework == "torch":
+        code = code.replace(".astype(int)", ".long()").replace(".astype(", ".to(")
+    surgery.statements.append(code)
+    old = f" instead of {seen.name}" if seen.name and seen.name != name else ""
+    form = "" if outputs == targets == "as they are" else ", outputs and targets brought into the form it takes"
+    surgery.words.append(f"{name} as the loss{old}{form}")
+
+
+def _removed(surgery: Surgery, seen: Loss, last: str) -> bool:
+    """Whether the last activation was a module, which is now the identity."""
+    if surgery.kind(seen.follows_path) != LAST_MODULES[last]:
+        return False
+    if any(layer.activation and layer.activation.path == seen.follows_path for layer in surgery.exam.layers[:-1]):
+        return False  # the same module serves hidden layers too
+    surgery.put(seen.follows_path, surgery.new("Identity"))
+    surgery.statements.append(f'replace("{seen.follows_path}", nn.Identity())')
+    surgery.words.append(f"{last} at the end ({seen.follows_path}) taken out")
+    return True
+
+
+def _by_hand(surgery: Surgery, seen: Loss, last: str) -> str:
+    return (
+        f"{last} is called as a function in the forward of {seen.follows_path or surgery.exam.model}; take it out there"
+    )
+
+
+def _widen_output(surgery: Surgery, classes: int) -> None:
+    last = surgery.exam.layers[-1] if surgery.exam.layers else None
+    if last is None or surgery.kind(last.path) != "Linear":
+        raise CannotApply(f"{classes} classes need {classes} outputs, and the last layer is no nn.Linear to be widened")
+    surgery.put(last.path, surgery.new("Linear", last.fan_in, classes))
+    surgery.statements.append(f'replace("{last.path}", nn.Linear({last.fan_in}, {classes}))')
+    surgery.words.append(f"{last.path} given {classes} outputs, one for each class")

@@ -1,0 +1,308 @@
+"""Remedies for the size of signals: initialisation, normalisation, residual connections."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from chainrule.doctor.measurements import Layer
+from chainrule.doctor.remedies import recurrent
+from chainrule.doctor.remedies.surgery import CannotApply, Surgery
+from chainrule.doctor.vocabulary import ACTIVATIONS
+
+# Initialisation -----------------------------------------------------------------------------------------------------
+
+
+def initialization(surgery: Surgery) -> None:
+    """Draw weights anew, by the activation that follows each layer."""
+    layers = _to_initialize(surgery)
+    initialize(surgery, [(layer, layer.activation.name if layer.activation else "linear") for layer in layers])
+
+
+def _to_initialize(surgery: Surgery) -> list[Layer]:
+    """The layers named; all of them where at least half are."""
+    all_layers = [layer for layer in surgery.exam.layers if layer.kind != "embedding"]
+    named = [layer for layer in all_layers if surgery.concerns(layer.path)]
+    if not all_layers:
+        raise CannotApply("there is no layer to initialise")
+    return named if 0 < len(named) < len(all_layers) / 2 else all_layers
+
+
+def usual_initialization(surgery: Surgery) -> None:
+    """Draw weights anew as the framework does when a layer is made."""
+    paths = list(dict.fromkeys(layer.path for layer in _to_initialize(surgery)))
+    modules = surgery.modules
+    known = [path for path in paths if hasattr(modules.get(path), "reset_parameters")]
+    if not known:
+        raise CannotApply("no layer is a module of nn, which would know how its weights are usually drawn")
+    for path in known:
+        modules[path].reset_parameters()
+    surgery.for_each(known, "model.get_submodule(path).reset_parameters()")
+    places = ", ".join(known) if len(known) <= 6 else f"{len(known)} layers"
+    surgery.words.append(f"weights of {places} drawn anew, as usual for such layers")
+
+
+def initialize(surgery: Surgery, layers: Sequence[tuple[Layer, str]]) -> None:
+    """Draw the weights of layers anew, each with the name of the activation after it. Biases become 0.
+
+    - Rectifiers and their smooth relatives: He's normal distribution (He et al. 2015).
+    - tanh, and no activation: an orthogonal matrix (Saxe et al. 2013), or Xavier's where a layer is no plain matrix.
+    - sigmoid: the same times 4, the biases such that the mean input gives 0. As σ(z) = (1 + tanh(z/2))/2, the network
+      is then the one with tanh and an orthogonal matrix (Glorot and Bengio 2010 have the factor 4).
+    - Recurrent layers: Xavier's for the input, an orthogonal matrix for each gate, forget gates open.
+
+    A branch that others are added to starts 1/√n as large, n the number of branches (Radford et al. 2019).
+    """
+    modules = surgery.modules
+    ways: dict[tuple[str, ...], list[str]] = {}
+    branches = max(sum(layer.skipped for layer in surgery.exam.layers), 1)
+    for layer, activation in layers:
+        if layer.kind == "recurrent" and any(".weight_hh" in f".{path}" for path in layer.parameters):
+            recurrent.initialize(surgery, layer)
+            continue
+        owned = dict(surgery.subject.parameters())
+        present = [path for path in _parameters_at(layer, modules) if path in owned]
+        for path in present:
+            many = len(owned[path].shape) >= 2
+            way = _way(layer, activation, len(owned[path].shape)) if many else ("zeros_", "0")
+            if many and layer.skipped and branches > 1:
+                way = (*way, f"{1 / math.sqrt(branches):.3g}")
+            ways.setdefault(way, []).append(path)
+        if activation == "sigmoid" and layer.kind == "linear":
+            ways.setdefault(("centre",), []).extend(path for path in present if len(owned[path].shape) == 1)
+    if ways:
+        _draw(surgery, ways)
+        drawn = list(dict.fromkeys(layer.path for layer, _ in layers if layer.kind != "recurrent"))
+        names = dict.fromkeys(_SOURCES[way[0]] for way in ways if way[0] in _SOURCES)
+        places = ", ".join(drawn) if len(drawn) <= 6 else f"{len(drawn)} layers"
+        surgery.words.append(f"weights of {places} drawn anew ({', '.join(names)}), biases 0")
+
+
+_SOURCES = {"kaiming_normal_": "He", "orthogonal_": "orthogonal", "xavier_uniform_": "Xavier"}
+
+
+_AROUND_ZERO = frozenset({"tanh", "sigmoid", "hardtanh", "softsign", "hardsigmoid", "sin"})
+"""Activations that are steepest at 0 and flatter on both sides."""
+
+
+def _parameters_at(layer: Layer, modules: dict[str, Any]) -> Sequence[str]:
+    """Paths of a layer's parameters: those it was seen to read, or those of a module that was put in its place."""
+    module = modules.get(layer.path)
+    if module is None or layer.kind == "product" or f"{layer.path}.weight" not in layer.parameters:
+        return layer.parameters
+    return [f"{layer.path}.{name}" for name, _ in module.named_parameters()]
+
+
+def _way(layer: Layer, activation: str, ndim: int) -> tuple[str, ...]:
+    """An initialiser of `nn.init` and its further arguments, as code."""
+    flipped = layer.kind == "product"
+    if activation in ACTIVATIONS and activation not in _AROUND_ZERO:
+        rectifier = 'a=0.1, nonlinearity="leaky_relu"' if activation == "leaky_relu" else 'nonlinearity="relu"'
+        return "kaiming_normal_", ('mode="fan_out", ' if flipped else "") + rectifier
+    gain = 4.0 if activation in ("sigmoid", "hardsigmoid") else 1.0
+    plain = ndim == 2 and layer.kind in ("linear", "product") and activation != "linear"
+    return ("orthogonal_" if plain else "xavier_uniform_"), ("" if gain == 1 else f"gain={gain:g}")
+
+
+def _draw(surgery: Surgery, ways: dict[tuple[str, ...], list[str]]) -> None:
+    owned = dict(surgery.subject.parameters())
+    surgery.statements.append("parameters = dict(model.named_parameters())")
+    for way, paths in ways.items():
+        if way == ("centre",):
+            continue
+        kind, arguments, *shrunk = way
+        if kind == "zeros_":
+            lines = ["nn.init.zeros_(parameters[path])"]
+        else:
+            lines = [f"nn.init.{kind}(parameters[path]{', ' + arguments if arguments else ''})"]
+        if shrunk:
+            lines.append(f"parameters[path].data = parameters[path].data * {shrunk[0]}")
+        for path in paths:
+            getattr(surgery.nn.init, kind)(owned[path], **_options(arguments if kind != "zeros_" else ""))
+            if shrunk:
+                surgery.tools.fill(owned[path], surgery.numbers(owned[path]) * float(shrunk[0]))
+        surgery.for_each(paths, *lines)
+    for path in ways.get(("centre",), []):
+        weight = owned.get(f"{path.rpartition('.')[0]}.weight")
+        if weight is not None:
+            surgery.tools.fill(owned[path], -0.5 * surgery.numbers(weight).sum(axis=1))
+    if ways.get(("centre",)):
+        owners = [path.rpartition(".")[0] for path in ways[("centre",)]]
+        surgery.for_each(owners, 'parameters[path + ".bias"].data = -0.5 * parameters[path + ".weight"].data.sum(1)')
+
+
+def _options(arguments: str) -> dict[str, Any]:
+    """Keyword arguments that were written as code: numbers and strings."""
+    pairs = [part.split("=") for part in arguments.split(", ") if part]
+    return {name: value.strip('"') if value.startswith('"') else float(value) for name, value in pairs}
+
+
+# Normalisation ------------------------------------------------------------------------------------------------------
+
+ENOUGH_EXAMPLES = 16
+"""From this length of a batch on, its own mean and variance are good enough for batch normalisation."""
+
+
+def normalization(surgery: Surgery) -> None:
+    """Mend normalisations that pass nothing on, or put new ones after layers that have none."""
+    if surgery.code == "dead-batchnorm":
+        _mend(surgery)
+        return
+    done: dict[str, list[str]] = {}
+    modules = surgery.modules
+    treated = _between_layers(surgery)
+    for layer in treated:
+        made = _normalization_for(surgery, layer, modules)
+        if made is None:
+            continue
+        kind, *sizes = made
+        new = surgery.new(kind, *sizes)
+        surgery.put(layer.path, surgery.new("Sequential", modules[layer.path], new))
+        call = f"nn.{kind}({', '.join(map(str, sizes))})"
+        done.setdefault(call, []).append(layer.path)
+    if not done:
+        raise CannotApply("no Linear or convolution was found, as a module, that has no normalisation after it")
+    for call, paths in done.items():
+        surgery.for_each(paths, f"replace(path, nn.Sequential(model.get_submodule(path), {call}))")
+    kinds = ", ".join(dict.fromkeys(call[3:].partition("(")[0] for call in done))
+    count = sum(map(len, done.values()))
+    surgery.words.append(f"{kinds} put after {count} {'layer' if count == 1 else 'layers'}, before the activation")
+
+
+def _between_layers(surgery: Surgery) -> list[Layer]:
+    """Layers to treat: all but the last one, those without normalisation."""
+    last = surgery.exam.layers[-1:]
+    return [
+        layer
+        for layer in surgery.layers("linear", "convolution")
+        if layer.normalization is None and layer not in last and not _repeated(surgery, layer)
+    ]
+
+
+def _repeated(surgery: Surgery, layer: Layer) -> bool:
+    """Whether the module at a layer's path is no layer itself, but a network that calls one as a function."""
+    return f"{layer.path}.weight" not in layer.parameters
+
+
+def _normalization_for(surgery: Surgery, layer: Layer, modules: dict[str, Any]) -> tuple | None:
+    module = modules.get(layer.path)
+    kind = type(module).__name__
+    many = surgery.exam.examples >= ENOUGH_EXAMPLES
+    if kind in ("Conv1d", "Conv2d"):
+        channels = module.out_channels  # type: ignore[union-attr]
+        return (f"BatchNorm{kind[4:]}", channels) if many else ("GroupNorm", 1, channels)
+    if kind != "Linear":
+        return None
+    features = module.out_features  # type: ignore[union-attr]
+    return ("BatchNorm1d", features) if many and layer.size == features else ("LayerNorm", features)
+
+
+def _mend(surgery: Surgery) -> None:
+    sick = {
+        p: m for p, m in surgery.modules.items() if type(m).__name__.startswith("BatchNorm") and surgery.concerns(p)
+    }
+    if not sick:
+        raise CannotApply("the normalisation is called as a function in a forward; it is no module that can be mended")
+    seen = {norm.path: norm for norm in surgery.exam.normalizations}
+    for path, module in sick.items():
+        kind = type(module).__name__
+        sizes: tuple[int, ...] = (int(module.num_features),)
+        norm = seen.get(path)
+        if norm is not None and norm.uses_batch and norm.examples < ENOUGH_EXAMPLES // 4:
+            kind, sizes = ("LayerNorm", sizes) if kind == "BatchNorm1d" else ("GroupNorm", (1, *sizes))
+            surgery.words.append(f"{kind} in the place of {path}, which saw {norm.examples} numbers per channel")
+        else:
+            surgery.words.append(f"{path} made anew: scale 1, shift 0, fresh statistics, in training mode")
+        surgery.put(path, surgery.new(kind, *sizes).train())
+        surgery.statements.append(f'replace("{path}", nn.{kind}({", ".join(map(str, sizes))}))')
+
+
+# Residual connections -----------------------------------------------------------------------------------------------
+
+
+def residual(surgery: Surgery) -> None:
+    """Lead a path around blocks whose output has the shape of their input."""
+    spans = list(_spans(surgery))
+    if spans:
+        _wrap_spans(surgery, spans)
+        return
+    alone = [layer for layer in _square(surgery) if not (layer.activation and layer.activation.name == "sigmoid")]
+    if not alone:
+        raise CannotApply(
+            "no block has an output of its input's shape, or its parts are put together in a forward, where a path "
+            "around them must be written by hand: x = x + block(x)"
+        )
+    Residual = surgery.define("Residual")
+    modules = surgery.modules
+    for layer in alone:
+        surgery.put(layer.path, Residual(modules[layer.path]))
+    surgery.for_each([layer.path for layer in alone], "replace(path, Residual(model.get_submodule(path)))")
+    surgery.words.append(f"a path around each of {', '.join(layer.path for layer in alone)}")
+
+
+def _square(surgery: Surgery) -> list[Layer]:
+    """Layers that give as many numbers as they take, and have no path around them yet."""
+    found = []
+    for layer in surgery.exam.layers:
+        size = layer.input.count == layer.output.count and layer.fan_in > 0
+        if size and layer.kind in ("linear", "convolution") and not layer.skipped and not _repeated(surgery, layer):
+            module = surgery.modules.get(layer.path)
+            ends = [getattr(module, name, 0) for name in ("in_features", "out_features", "in_channels", "out_channels")]
+            if ends[0] == ends[1] and ends[2] == ends[3] and any(ends):
+                found.append(layer)
+    return found
+
+
+def _spans(surgery: Surgery) -> Iterator[tuple[str, int, int]]:
+    """Blocks of a Sequential: its path, and from where to where what comes between two layers and the later layer."""
+    square = {layer.path for layer in _square(surgery)}
+    places = {layer.path for layer in surgery.exam.layers}
+    for path, module in surgery.modules.items():
+        if type(module).__name__ != "Sequential":
+            continue
+        children = [f"{path}.{name}" if path else name for name, _ in module.named_children()]
+        if len(children) != len(module):
+            continue  # a module that is there twice
+        start = None
+        for place, child in enumerate(children):
+            holds = any(p == child or p.startswith(f"{child}.") for p in places)
+            if not holds:
+                continue
+            if start is not None and place > start and child in _endings(square, children):
+                yield path, start, place + 1
+            start = place + 1
+
+
+def _endings(square: set[str], children: Sequence[str]) -> set[str]:
+    """Children that are square layers, or hold nothing but one and its normalisation."""
+    return {child for child in children if child in square or f"{child}.0" in square}
+
+
+def _wrap_spans(surgery: Surgery, spans: Sequence[tuple[str, int, int]]) -> None:
+    Residual = surgery.define("Residual")
+    count = len(spans)
+    for path in dict.fromkeys(path for path, _, _ in spans):
+        own = [(start, stop) for where, start, stop in spans if where == path]
+        container = surgery.modules[path]
+        for start, stop in own:
+            layers = [container[k] for k in range(start, stop)]
+            for parameter in layers[-1].parameters():
+                if len(parameter.shape) >= 2:
+                    surgery.tools.fill(parameter, surgery.numbers(parameter) / math.sqrt(count))
+            container[start] = Residual(surgery.new("Sequential", *layers))
+            for k in range(start + 1, stop):
+                container[k] = surgery.new("Identity")
+        surgery.statements.append(f'layers = model.get_submodule("{path}")')
+        surgery.loop(
+            "start, stop",
+            [str(span) for span in own],
+            "block = [layers[k] for k in range(start, stop)]",
+            "for parameter in block[-1].parameters():",
+            "    if len(parameter.shape) >= 2:",
+            f"        parameter.data = parameter.data / {math.sqrt(count):.6g}",
+            "layers[start] = Residual(nn.Sequential(*block))",
+            "for k in range(start + 1, stop):",
+            "    layers[k] = nn.Identity()",
+        )
+    surgery.words.append(f"a path around each of {count} blocks, the branches started 1/√{count} as large")

@@ -1,0 +1,120 @@
+"""The rules: from what was measured to what is wrong. Each is a generator of findings; none runs anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from chainrule.doctor.finding import Finding, Severity
+from chainrule.doctor.limits import Limits
+from chainrule.doctor.measurements import Examination
+from chainrule.doctor.rules import fitting, signal, training, units, wiring
+
+RULES: tuple[Callable[[Examination, Limits], Iterator[Finding]], ...] = (
+    wiring.non_finite,
+    wiring.detached_graph,
+    wiring.unused_parameter,
+    fitting.wrong_loss,
+    fitting.loss_activation_mismatch,
+    units.symmetric_initialization,
+    fitting.unscaled_input,
+    wiring.dead_batchnorm,
+    signal.wrong_initialization,
+    units.dying_relu,
+    units.saturated_activation,
+    signal.exploding_gradient,
+    signal.vanishing_gradient,
+    signal.through_time,
+    wiring.bottleneck,
+    training.always_clipped,
+    training.learning_rate_too_high,
+    training.learning_rate_too_low,
+    training.shuffled_labels,
+    training.oscillating_loss,
+    training.ill_conditioned,
+    signal.missing_normalization,
+    training.cannot_overfit_batch,
+    training.slow_convergence,
+)
+"""All rules, causes before their effects."""
+
+EFFECTS: dict[str, frozenset[str]] = {
+    "non-finite": frozenset({"*"}),
+    "detached-graph": frozenset({"cannot-overfit-batch", "slow-convergence", "vanishing-gradient"}),
+    "wrong-loss": frozenset({"cannot-overfit-batch", "slow-convergence", "oscillating-loss"}),
+    "loss-activation-mismatch": frozenset({
+        "cannot-overfit-batch", "slow-convergence", "saturated-activation",
+    }),
+    "symmetric-initialization": frozenset({
+        "wrong-initialization", "vanishing-gradient", "cannot-overfit-batch", "slow-convergence", "dying-relu",
+        "missing-normalization", "learning-rate-too-low",
+    }),
+    "unscaled-input": frozenset({
+        "saturated-activation", "exploding-gradient", "dying-relu", "learning-rate-too-high", "oscillating-loss",
+        "ill-conditioned", "missing-normalization", "cannot-overfit-batch", "slow-convergence", "vanishing-gradient",
+    }),
+    "dead-batchnorm": frozenset({
+        "vanishing-gradient", "cannot-overfit-batch", "slow-convergence", "dying-relu", "exploding-gradient",
+    }),
+    "wrong-initialization": frozenset({
+        "exploding-gradient", "vanishing-gradient", "saturated-activation", "dying-relu", "missing-normalization",
+        "learning-rate-too-high", "learning-rate-too-low", "cannot-overfit-batch", "slow-convergence",
+        "oscillating-loss", "bptt-exploding", "bptt-vanishing", "ill-conditioned",
+    }),
+    "dying-relu": frozenset({"vanishing-gradient", "cannot-overfit-batch", "slow-convergence"}),
+    "saturated-activation": frozenset({"vanishing-gradient", "cannot-overfit-batch", "slow-convergence"}),
+    "exploding-gradient": frozenset({
+        "learning-rate-too-high", "oscillating-loss", "missing-normalization", "cannot-overfit-batch",
+        "slow-convergence", "ill-conditioned", "always-clipped",
+    }),
+    "vanishing-gradient": frozenset({
+        "missing-normalization", "cannot-overfit-batch", "slow-convergence", "learning-rate-too-low",
+        "ill-conditioned",
+    }),
+    "bptt-exploding": frozenset({"learning-rate-too-high", "oscillating-loss", "slow-convergence", "always-clipped"}),
+    "bptt-vanishing": frozenset({"slow-convergence", "cannot-overfit-batch"}),
+    "bottleneck": frozenset({
+        "cannot-overfit-batch", "slow-convergence", "vanishing-gradient", "bptt-vanishing", "dying-relu",
+    }),
+    "always-clipped": frozenset({"slow-convergence", "learning-rate-too-low", "cannot-overfit-batch"}),
+    "learning-rate-too-high": frozenset({"oscillating-loss", "slow-convergence", "dying-relu"}),
+    "learning-rate-too-low": frozenset({"slow-convergence"}),
+    "ill-conditioned": frozenset({"slow-convergence"}),
+    "missing-normalization": frozenset({"slow-convergence", "learning-rate-too-high", "oscillating-loss"}),
+    "shuffled-labels": frozenset({"slow-convergence", "cannot-overfit-batch", "oscillating-loss"}),
+    "cannot-overfit-batch": frozenset({"slow-convergence"}),
+    "oscillating-loss": frozenset({"slow-convergence"}),
+}  # fmt: skip
+"""What each fault brings about: these are told as its effects, after it."""
+
+
+_DRIFTS = frozenset({"vanishing-gradient", "exploding-gradient", "missing-normalization"})
+
+
+def brings_about(cause: Finding, effect: Finding) -> bool:
+    """Whether one finding is told as the effect of another."""
+    if cause.severity < Severity.WARNING or cause.code == effect.code:
+        return False
+    if effect.code == "shuffled-labels":  # a last resort: what keeps a network from learning looks like it
+        return cause.code not in EFFECTS["shuffled-labels"]
+    if cause.code == "dying-relu" and cause.severity < Severity.SEVERE:
+        return effect.code == "slow-convergence"  # many units are off, but enough of the layer is left
+    if effect.code == "dying-relu" and effect.severity < Severity.SEVERE and cause.code in _DRIFTS:
+        return True  # where signals die out or grow from layer to layer, biases or a few inputs decide
+    if (cause.code, effect.code) == ("wrong-initialization", "dying-relu") and effect.severity == Severity.SEVERE:
+        return cause.evidence.get("scale", 0.0) < 1  # where weights are small, biases alone decide
+    return not EFFECTS.get(cause.code, frozenset()).isdisjoint({effect.code, "*"})
+
+
+def judge(exam: Examination, limits: Limits) -> tuple[Finding, ...]:
+    """Every finding, causes first and the most severe of them at the top; effects carry the code of their cause."""
+    return ordered([finding for rule in RULES for finding in rule(exam, limits)])
+
+
+def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The same findings, those that others bring about marked and put behind."""
+    marked: list[Finding] = []
+    for finding in findings:
+        causes = [other.code for other in findings if brings_about(other, finding)]
+        marked.append(replace(finding, follows_from=causes[0]) if causes else finding)
+    return tuple(sorted(marked, key=lambda finding: (finding.follows_from != "", -finding.severity)))

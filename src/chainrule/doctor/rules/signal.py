@@ -1,0 +1,228 @@
+"""Rules about the error signal on its way down: vanishing, exploding, through layers and through time; and what makes
+it so: the scale of the weights, and missing normalisation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from chainrule.doctor.finding import Finding, Severity
+from chainrule.doctor.limits import Limits
+from chainrule.doctor.measurements import Examination, Layer
+from chainrule.doctor.rules.words import number
+
+
+def signal_layers(exam: Examination) -> list[Layer]:
+    """Layers that the error signal passed, in the order in which they computed."""
+    return [layer for layer in exam.layers if layer.error_signal is not None]
+
+
+def vanishing_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """The error signal at the first layer is a small part of that at the last."""
+    seen = signal_layers(exam)
+    if len(seen) < 2 or not seen[-1].error_signal or not math.isfinite(seen[-1].error_signal):
+        return
+    if any(layer.weight.zeros == 1 for layer in seen):
+        return  # a layer that starts at zero on purpose lets nothing through in the first step only
+    first, last = seen[0], seen[-1]
+    ratio = (first.error_signal or 0.0) / seen[-1].error_signal
+    if not ratio < limits.vanishing:
+        return
+    weakest = [layer for layer in seen if layer.gain is not None and layer.gain < 0.5]
+    worst = min(weakest, key=lambda layer: layer.gain or 0.0, default=first)
+    yield Finding(
+        "vanishing-gradient",
+        worst.path,
+        Severity.SEVERE if ratio < limits.vanished else Severity.WARNING,
+        {
+            "ratio": ratio, "limit": limits.vanishing, "first": first.path, "first_signal": first.error_signal,
+            "last": last.path, "last_signal": last.error_signal, **_shares(seen),
+        },
+        f"The error signal is {number(last.error_signal)} at {last.path} and {number(first.error_signal)} at "
+        f"{first.path}: {_orders(ratio)} less. {_why(seen)}",
+        tuple(dict.fromkeys([worst.path, *(layer.path for layer in weakest), first.path])),
+    )  # fmt: skip
+
+
+def exploding_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """The error signal at the first layers is many times that at the last, or overflows."""
+    seen = signal_layers(exam)
+    if len(seen) < 2 or not seen[-1].error_signal:
+        return
+    last = seen[-1]
+    top = max(seen, key=lambda layer: _size(layer.error_signal))
+    ratio = _size(top.error_signal) / _size(last.error_signal)
+    normalized = sum(layer.normalization is not None for layer in seen) > len(seen) / 2
+    limit = limits.exploding_normalized if normalized else limits.exploding
+    if not ratio > limit:
+        return
+    strongest = [layer for layer in seen if layer.gain is not None and layer.gain > 2]
+    worst = max(strongest, key=lambda layer: _size(layer.gain), default=top)
+    yield Finding(
+        "exploding-gradient",
+        worst.path,
+        Severity.SEVERE if ratio > limits.exploded else Severity.WARNING,
+        {
+            "ratio": ratio, "limit": limit, "largest_at": top.path, "largest_signal": top.error_signal,
+            "last": last.path, "last_signal": last.error_signal, **_shares(seen),
+        },
+        f"The error signal is {number(last.error_signal)} at {last.path} and {number(top.error_signal)} at "
+        f"{top.path}: {_orders(ratio)} more. {_why(seen)}",
+        tuple(dict.fromkeys([worst.path, *(layer.path for layer in strongest)])),
+    )  # fmt: skip
+
+
+def _size(x: float | None) -> float:
+    return math.inf if x is None or math.isnan(x) else x
+
+
+def _orders(ratio: float) -> str:
+    if ratio == 0:
+        return "infinitely"
+    if not math.isfinite(ratio):
+        return "beyond the range of floats"
+    orders = abs(math.log10(ratio))
+    return f"{orders:.0f} orders of magnitude" if orders >= 2.5 else f"{10**orders:.0f} times"
+
+
+def mean_gains(seen: list[Layer]) -> tuple[float, float]:
+    """Geometric means, over layers, of the weights' share and of the activations' share of the gain."""
+    weights = [layer.weight_gain for layer in seen if layer.weight_gain]
+    activations = [layer.activation.gain for layer in seen if layer.activation and layer.activation.gain]
+    return _geometric(weights), _geometric(activations)
+
+
+def _geometric(values: list[float]) -> float:
+    finite = [value for value in values if 0 < value < math.inf]
+    return math.exp(sum(map(math.log, finite)) / len(finite)) if finite else math.nan
+
+
+def _shares(seen: list[Layer]) -> dict[str, float]:
+    weights, activations = mean_gains(seen)
+    return {"weights_share": weights, "activations_share": activations}
+
+
+def _why(seen: list[Layer]) -> str:
+    weights, activations = mean_gains(seen)
+    names = {layer.activation.name for layer in seen if layer.activation}
+    said = []
+    if not math.isnan(activations):
+        bound = "; a sigmoid's derivative is 0.25 at most" if names == {"sigmoid"} else ""
+        said.append(f"{activations:.2g} by the activation ({', '.join(sorted(names))}{bound})")
+    if not math.isnan(weights):
+        said.append(f"{weights:.2g} by the weights")
+    return f"On its way down each layer multiplies it, on average, {' and '.join(said)}." if said else ""
+
+
+# The scale of the weights -------------------------------------------------------------------------------------------
+
+GAINS = {"relu": math.sqrt(2), "leaky_relu": math.sqrt(2), "gelu": math.sqrt(2), "silu": math.sqrt(2), "elu": 1.3,
+         "relu6": math.sqrt(2), "selu": 1.0, "tanh": 1.0, "sigmoid": 1.0}  # fmt: skip
+
+
+def weight_scale(layer: Layer) -> float:
+    """std(weight)·√fan_in over the gain its activation asks for: 1 for He's and Xavier's initialisation."""
+    gain = GAINS.get(layer.activation.name, 1.0) if layer.activation else 1.0
+    return layer.weight.std * math.sqrt(layer.fan_in) / gain
+
+
+def wrong_initialization(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """The weights of some layers are too large or too small for their fan-in and activation."""
+    wrong: list[tuple[float, Layer, float]] = []
+    hidden = exam.layers[:-1]
+    for layer in exam.layers:
+        if layer.kind == "embedding" or layer.weight.count < 16 or _is_trained(exam, layer, limits):
+            continue
+        scale = weight_scale(layer)
+        normalized = layer.normalization is not None
+        small = scale < limits.weight_scale_low and layer in hidden and not layer.skipped and not normalized
+        if small and layer.kind in ("linear", "convolution", "product"):
+            wrong.append((limits.weight_scale_low / max(scale, 1e-12), layer, scale))
+        elif scale > limits.weight_scale_high and not normalized:
+            wrong.append((scale / limits.weight_scale_high, layer, scale))
+    if not wrong:
+        return
+    far, layer, scale = max(wrong, key=lambda entry: entry[0])
+    gain = GAINS.get(layer.activation.name, 1.0) if layer.activation else 1.0
+    ideal = gain / math.sqrt(layer.fan_in)
+    others = "" if len(wrong) == 1 else f" {len(wrong)} layers of {len(exam.layers)} are like it."
+    yield Finding(
+        "wrong-initialization",
+        layer.path,
+        Severity.SEVERE if far > 3 else Severity.WARNING,
+        {
+            "std": layer.weight.std, "ideal_std": ideal, "scale": scale,
+            "limits": (limits.weight_scale_low, limits.weight_scale_high),
+        },
+        f"The weights of {layer.path} have standard deviation {number(layer.weight.std)}; for fan-in {layer.fan_in}"
+        f"{' and ' + layer.activation.name if layer.activation else ''} it should be near {number(ideal)} "
+        f"({scale:.2g} times that). Signals {'grow' if scale > 1 else 'shrink'} by about that factor in each such "
+        f"layer, forward and backward.{others}",
+        tuple(entry[1].path for entry in sorted(wrong, key=lambda entry: -entry[0])),
+    )  # fmt: skip
+
+
+def _is_trained(exam: Examination, layer: Layer, limits: Limits) -> bool:
+    """Whether a bias of a layer is far larger than any initialisation makes it: the weights then come from training."""
+    return any(
+        len(parameter.shape) == 1
+        and parameter.path in layer.parameters
+        and layer.kind != "recurrent"
+        and parameter.norm * math.sqrt(layer.fan_in / parameter.shape[0]) > limits.trained_bias
+        for parameter in exam.parameters
+    )
+
+
+def missing_normalization(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """Activations of a deep network without normalisation drift apart."""
+    plain = [layer for layer in exam.layers if layer.kind in ("linear", "convolution", "product")]
+    if len(plain) < 5 or exam.normalizations:
+        return
+    sizes = [(layer.output.std, layer) for layer in plain[:-1] if layer.output.std > 0]
+    if len(sizes) < 4:
+        return
+    (low, lowest), (high, highest) = min(sizes, key=lambda e: e[0]), max(sizes, key=lambda e: e[0])
+    if not high / low > limits.drift:
+        return
+    yield Finding(
+        "missing-normalization",
+        highest.path if plain.index(highest) > plain.index(lowest) else lowest.path,
+        Severity.WARNING,
+        {
+            "smallest_std": low,
+            "at": lowest.path,
+            "largest_std": high,
+            "largest_at": highest.path,
+            "limit": limits.drift,
+        },
+        f"There is no normalisation in {len(plain)} layers, and the spread of their outputs runs from {number(low)} at "
+        f"{lowest.path} to {number(high)} at {highest.path}.",
+        tuple(layer.path for layer in plain[:-1]),
+    )
+
+
+# Through time -------------------------------------------------------------------------------------------------------
+
+
+def through_time(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """The error signal of the last time step, at the first one."""
+    for layer in exam.time:
+        if len(layer.norms) < 3 or not layer.norms[-1]:
+            continue
+        ratio = layer.norms[0] / layer.norms[-1]
+        vanishes = ratio < limits.time_vanishing and layer.gain < limits.time_gain_low
+        if not vanishes and not (ratio > limits.time_exploding and layer.gain > limits.time_gain_high):
+            continue
+        yield Finding(
+            "bptt-vanishing" if vanishes else "bptt-exploding",
+            layer.path,
+            Severity.WARNING if vanishes and ratio > 1e-12 else Severity.SEVERE,
+            {"ratio": ratio, "gain": layer.gain, "steps": len(layer.norms), "spectral_radius": layer.spectral_radius,
+             "limits": (limits.time_vanishing, limits.time_gain_low) if vanishes
+             else (limits.time_exploding, limits.time_gain_high)},
+            f"Of the error signal of the last of {len(layer.norms)} time steps, {number(ratio)} reaches the first: "
+            f"each step back multiplies it by {layer.gain:.3g} on average. The recurrent matrix has spectral radius "
+            f"{layer.spectral_radius:.3g}.",
+            (layer.path,),
+        )  # fmt: skip

@@ -1,0 +1,303 @@
+"""Rules about training: the length of the steps, the course of the loss, clipping, and how the loss curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from statistics import median
+
+from chainrule.doctor.finding import Finding, Severity
+from chainrule.doctor.limits import Limits
+from chainrule.doctor.measurements import Examination, Trial
+from chainrule.doctor.rules.words import number, percent
+
+
+def trial_of(exam: Examination, *kinds: str) -> Trial | None:
+    """The first trial of one of these kinds."""
+    return next((trial for kind in kinds for trial in exam.trials if trial.kind == kind), None)
+
+
+def learning_rate_too_high(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """On the same batch, the loss grows; or a step is as long as the weights themselves."""
+    trial = trial_of(exam, "same", "watched")
+    if trial is None or len(trial.losses) < 2 or not math.isfinite(trial.losses[0]):
+        return
+    start, worst = trial.losses[0], max(_bad(loss) for loss in trial.losses[1:])
+    end = _bad(trial.losses[-1])
+    length = median(trial.update_ratios[:2]) if trial.update_ratios else 0.0
+    grows = end > limits.loss_growth * abs(start) + 1e-3
+    leap = max(trial.update_ratios[:2], default=0.0)
+    stuck = length > limits.update_high and end > 0.9 * start
+    overshoots = _oscillates(trial) and trial.best is not None and end > 0.3 * start and end > limits.slow * trial.best
+    if not (grows or stuck or leap > limits.update_leap or overshoots):
+        return
+    rate = exam.optimizer.get("lr")
+    yield Finding(
+        "learning-rate-too-high",
+        "",
+        Severity.SEVERE,
+        {"lr": rate, "loss_before": start, "loss_after": end, "largest_loss": worst, "update_ratio": length,
+         "longest_first_step": leap, "tuned_loss": trial.best,
+         "limits": (limits.loss_growth, limits.update_high, limits.update_leap)},
+        f"{trial.optimizer}: in {len(trial.losses) - 1} steps on the same batch the loss went from {number(start)} to "
+        f"{number(end)}, and one step moved the weights by {percent(min(length, 99))} of their size.",
+    )  # fmt: skip
+
+
+def _bad(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.inf
+
+
+def learning_rate_too_low(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """Steps that leave the weights where they are, though the gradient arrives."""
+    moved = {parameter.path for parameter in exam.parameters if parameter.optimized is not False}
+    own = [layer for layer in exam.layers if moved.intersection(layer.parameters)]
+    ratios = [layer.update_ratio for layer in own if layer.update_ratio is not None]
+    if not exam.optimizer or not ratios or not any(layer.gradient_norm for layer in own):
+        return
+    length = median(ratios)
+    trial = trial_of(exam, "same", "watched")
+    idle = trial is not None and len(trial.losses) > 1 and _fall(trial) < 0.01
+    tuned = trial is not None and trial.best is not None and trial.losses[0] - trial.best > 0.1 * abs(trial.losses[0])
+    if not (length < limits.update_low or (idle and tuned and length < 100 * limits.update_low)):
+        return
+    yield Finding(
+        "learning-rate-too-low",
+        "",
+        Severity.SEVERE if length < limits.update_low else Severity.WARNING,
+        {"lr": exam.optimizer.get("lr"), "update_ratio": length, "limit": limits.update_low},
+        f"A step of {exam.optimizer.get('name')} with lr {exam.optimizer.get('lr')} moves the weights by "
+        f"{number(length)} of their size; about 1e-3 is usual. The gradient arrives, the step makes nothing of it.",
+    )
+
+
+def _fall(trial: Trial) -> float:
+    """By which share of itself the loss fell."""
+    return (trial.losses[0] - trial.losses[-1]) / max(abs(trial.losses[0]), 1e-12)
+
+
+def oscillating_loss(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """The loss on one batch goes up and down by more than it falls."""
+    trial = trial_of(exam, "same")
+    if trial is None:
+        return
+    endless = len(trial.losses) >= 8 and _momentum(exam) > limits.momentum
+    if not (_oscillates(trial) or _comes_back(trial) or endless):
+        return
+    changes, ups, turns, way = _course(trial)
+    said = (
+        f"In {len(changes)} steps on the same batch the loss rose by {number(ups)} in all and fell by {number(way)} in "
+        "the end"
+    )
+    yield Finding(
+        "oscillating-loss",
+        "",
+        Severity.WARNING,
+        {
+            "rises": ups,
+            "fall": way,
+            "turns": turns,
+            "steps": len(changes),
+            "momentum": _momentum(exam),
+            "limit": limits.momentum,
+        },
+        f"{said}. With momentum {_momentum(exam):g} it takes {_half_life(exam):.0f} steps until the weights' swings "
+        "about a minimum are half as wide."
+        if endless
+        else f"{said}: {trial.optimizer} overshoots.",
+    )
+
+
+def _course(trial: Trial) -> tuple[list[float], float, float, float]:
+    """The changes of the loss, the sum of its rises, the share of turns, and how far it fell in the end."""
+    changes = [b - a for a, b in pairwise(trial.losses)]
+    ups = sum(change for change in changes if change > 0)
+    turns = sum(a * b < 0 for a, b in pairwise(changes)) / max(len(changes) - 1, 1)
+    return changes, ups, turns, trial.losses[0] - trial.losses[-1]
+
+
+def _oscillates(trial: Trial) -> bool:
+    """Whether the loss rose by more than it fell, turning again and again, and has not settled far below its start."""
+    if len(trial.losses) < 8 or not all(map(math.isfinite, trial.losses)):
+        return False
+    _, ups, turns, way = _course(trial)
+    last = trial.losses[-max(len(trial.losses) // 8, 1) :]
+    settled = sum(last) / len(last) < 0.3 * abs(trial.losses[0])
+    return ups > 0.5 * abs(trial.losses[0]) and ups > way and turns > 0.1 and not settled
+
+
+def _momentum(exam: Examination) -> float:
+    momentum = exam.optimizer.get("momentum", 0.0)
+    return momentum if isinstance(momentum, float) and momentum < 1 else 0.0
+
+
+def _half_life(exam: Examination) -> float:
+    """In how many steps heavy-ball momentum halves a swing: its amplitude goes with momentum^(steps/2)."""
+    return 2 * math.log(0.5) / math.log(_momentum(exam))
+
+
+def _comes_back(trial: Trial) -> bool:
+    """Whether the loss was much lower already, and a tuned copy stays there: slow swings, as of too much momentum."""
+    if len(trial.losses) < 8 or trial.best is None or not all(map(math.isfinite, trial.losses)):
+        return False
+    end = trial.losses[-1]
+    return end > 2 * min(trial.losses) and end > 0.1 * trial.losses[0] and trial.best <= 0.5 * end
+
+
+def slow_convergence(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """A tuned copy of the network gets much further in as many steps."""
+    trial = trial_of(exam, "same")
+    if trial is None or trial.best is None or len(trial.losses) < 20 or not math.isfinite(trial.losses[-1]):
+        return
+    start, end = trial.losses[0], trial.losses[-1]
+    if not (end > limits.slow * max(trial.best, 0.02 * start) and end > 0.3 * start):
+        return
+    yield Finding(
+        "slow-convergence",
+        "",
+        Severity.WARNING,
+        {"loss": end, "tuned_loss": trial.best, "limit": limits.slow, "steps": len(trial.losses) - 1},
+        f"In {len(trial.losses) - 1} steps on one batch {trial.optimizer} brings the loss from {number(start)} to "
+        f"{number(end)}; {trial.best_optimizer} brings it to {number(trial.best)}.",
+    )
+
+
+def cannot_overfit_batch(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """Even a tuned copy cannot learn one batch by heart."""
+    trial = trial_of(exam, "same")
+    if trial is None or trial.best is None or len(trial.losses) < 50:
+        return
+    start = max(abs(trial.losses[0]), 1e-12)
+    own = _bad(min(trial.losses, key=_bad)) / start
+    pulled = _decay_over_gradient(exam)
+    if own > limits.overfit and pulled > 1:
+        yield _held_down(exam, trial, own, pulled, limits)
+        return
+    left = min(trial.best / start, own)
+    if not left > limits.overfit:
+        return
+    yield Finding(
+        "cannot-overfit-batch",
+        "",
+        Severity.SEVERE,
+        {"share_left": left, "limit": limits.overfit, "steps": len(trial.losses) - 1},
+        f"After {len(trial.losses) - 1} steps on one batch {percent(left)} of the loss is left, with "
+        f"{trial.best_optimizer} too: something in the model or the loss is broken; this is no matter of "
+        "generalisation.",
+    )
+
+
+def _held_down(exam: Examination, trial: Trial, left: float, pulled: float, limits: Limits) -> Finding:
+    return Finding(
+        "cannot-overfit-batch",
+        "",
+        Severity.SEVERE,
+        {"share_left": left, "limit": limits.overfit, "steps": len(trial.losses) - 1,
+         "weight_decay": exam.optimizer.get("weight_decay"), "decay_over_gradient": pulled},
+        f"After {len(trial.losses) - 1} steps on one batch {percent(left)} of the loss is left: the weight decay of "
+        f"{exam.optimizer.get('weight_decay')} pulls the weights to zero {number(pulled)} times as hard as the "
+        "gradient moves them. Usual are 1e-5 to 1e-2.",
+    )  # fmt: skip
+
+
+def _decay_over_gradient(exam: Examination) -> float:
+    """‖decay·weight‖ over ‖gradient‖, the median over the layers; AdamW steps by the gradient's sign, so to say."""
+    decay = exam.optimizer.get("weight_decay", 0.0)
+    if not isinstance(decay, float) or decay <= 0:
+        return 0.0
+    by_sign = exam.optimizer.get("name") == "AdamW"
+    pulls = [
+        decay * layer.weight_norm / (math.sqrt(layer.weight.count) if by_sign else layer.gradient_norm)
+        for layer in exam.layers
+        if layer.gradient_norm
+    ]
+    return median(pulls) if pulls else 0.0
+
+
+def shuffled_labels(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """What a copy learned by heart does not help on held-out data, nor are the targets of near examples alike."""
+    trial, related = trial_of(exam, "data"), exam.relation
+    if trial is None or trial.validation is None or related is None or len(trial.losses) < 20:
+        return
+    before, after = trial.validation
+    fall = _fall(trial)
+    chance = before if trial.chance is None else trial.chance
+    if after < limits.held_out * chance or max(related.neighbours, related.features) > limits.related:
+        return
+    yield Finding(
+        "shuffled-labels",
+        "",
+        Severity.SEVERE,
+        {
+            "training_fall": fall,
+            "held_out_before": before,
+            "held_out_after": after,
+            "chance": trial.chance,
+            "neighbours": related.neighbours,
+            "features": related.features,
+            "limit": limits.related,
+        },
+        f"In {len(trial.losses) - 1} steps the training loss fell by {percent(fall)}, the loss on held-out examples "
+        f"went from {number(before)} to {number(after)}, no better than with exchanged answers; and among "
+        f"{related.examples} examples, near ones have no more alike targets than any. The labels may be in another "
+        "order than the inputs.",
+    )
+
+
+def always_clipped(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """Every step is clipped, and by a large factor."""
+    for trial in exam.trials:
+        if trial.clipped is None or trial.clipped < limits.clipped or not trial.gradient_norms:
+            continue
+        norm = exam.optimizer.get("clip_norm")
+        typical = median(trial.gradient_norms)
+        factor = typical / norm if isinstance(norm, float) and norm else math.inf
+        if factor < limits.clipping:
+            continue
+        yield Finding(
+            "always-clipped",
+            "",
+            Severity.WARNING,
+            {"clipped": trial.clipped, "clip_norm": norm, "gradient_norm": typical, "limit": limits.clipped},
+            f"{percent(trial.clipped)} of the steps are clipped: gradients have norm {number(typical)}, and are cut to "
+            f"{number(norm if isinstance(norm, float) else None)}. The learning rate in effect is {number(factor)} "
+            "times smaller than it says.",
+        )
+        return
+
+
+def ill_conditioned(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """The Hessian's eigenvalues span too many orders of magnitude, or those of the inputs' correlations do."""
+    curvature = exam.curvature
+    yield from _correlated(exam, limits)
+    if curvature is None or not curvature.condition > limits.condition:
+        return
+    yield Finding(
+        "ill-conditioned",
+        "",
+        Severity.WARNING,
+        {"largest": curvature.largest, "smallest": curvature.smallest, "condition": curvature.condition,
+         "limit": limits.condition},
+        f"The loss curves {number(curvature.condition)} times more in one direction than in another (eigenvalues from "
+        f"{number(curvature.smallest)} to {number(curvature.largest)}): a step short enough for the one is nothing in "
+        "the other.",
+    )  # fmt: skip
+
+
+def _correlated(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    given = exam.inputs[0] if exam.inputs and exam.examples >= limits.feature_examples else None
+    share = 0.0 if given is None or given.common is None else given.common
+    others = 0 if given is None else given.shape[-1] - 1
+    condition = share * others / max(1 - share, 1e-12)
+    if given is None or not (share > limits.common and condition > limits.common_condition and others > 1):
+        return
+    yield Finding(
+        "ill-conditioned",
+        "",
+        Severity.WARNING,
+        {"common": share, "condition": condition, "limits": (limits.common, limits.common_condition)},
+        f"{percent(share)} of the variance of the {others + 1} input features, scaled alike, lies in one direction: "
+        f"they are nearly copies of each other. The loss curves about {number(condition)} times more along it than "
+        "across, where the differences are; whiten the inputs, or take away what the features have in common.",
+    )

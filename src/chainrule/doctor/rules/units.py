@@ -1,0 +1,90 @@
+"""Rules about units: rectified ones that are off, saturated ones, and copies of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chainrule.doctor.finding import Finding, Severity
+from chainrule.doctor.limits import Limits
+from chainrule.doctor.measurements import Activation, Examination
+from chainrule.doctor.rules.words import number, percent
+from chainrule.doctor.vocabulary import BOUNDED, RECTIFIERS
+
+
+def _fed_by(exam: Examination, activation: Activation) -> str:
+    """The layer whose output an activation takes; its own path where no layer does."""
+    return next((layer.path for layer in exam.layers if layer.activation == activation), activation.path)
+
+
+def dying_relu(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """Over half of a layer's rectified units are zero on the whole batch."""
+    dead = [
+        activation
+        for activation in exam.activations
+        if activation.name in RECTIFIERS and activation.zero_units > limits.zero_units and exam.examples >= 8
+    ]
+    if not dead:
+        return
+    worst = max(dead, key=lambda activation: activation.zero_units)
+    paths = [_fed_by(exam, activation) for activation in dead]
+    first = _fed_by(exam, worst)
+    yield Finding(
+        "dying-relu",
+        first,
+        Severity.SEVERE if worst.zero_units > limits.dead_units else Severity.WARNING,
+        {"zero_units": worst.zero_units, "limit": limits.zero_units, "mean": worst.output.mean},
+        f"{percent(worst.zero_units)} of the units after {first} are zero for all {exam.examples} examples: their "
+        "derivative is 0, so they get no gradient and cannot come back. Their inputs are negative throughout: the bias "
+        "or the weights pushed them there, often by too long a step.",
+        tuple(dict.fromkeys([first, *paths, *(activation.path for activation in dead)])),
+    )
+
+
+def saturated_activation(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """Over half of the elements of a bounded activation sit where its derivative is almost zero."""
+    inner = {layer.activation for layer in exam.layers[:-1] if layer.activation} | _not_last(exam)
+    stuck = [
+        activation
+        for activation in exam.activations
+        if activation.name in BOUNDED - RECTIFIERS and activation in inner and activation.saturated > limits.saturated
+    ]
+    if not stuck:
+        return
+    worst = max(stuck, key=lambda activation: activation.saturated)
+    first = _fed_by(exam, worst)
+    layer = next((layer for layer in exam.layers if layer.path == first), None)
+    sizes = f" Its inputs have standard deviation {number(layer.output.std)}." if layer is not None else ""
+    yield Finding(
+        "saturated-activation",
+        first,
+        Severity.SEVERE if worst.saturated > 0.8 else Severity.WARNING,
+        {"saturated": worst.saturated, "limit": limits.saturated, "slope": worst.slope},
+        f"{percent(worst.saturated)} of the {worst.name} values after {first} are so far out that the derivative is "
+        f"under a twentieth of its largest value.{sizes} Hardly any gradient gets through.",
+        tuple(dict.fromkeys([first, *(_fed_by(exam, a) for a in stuck), *(a.path for a in stuck)])),
+    )
+
+
+def _not_last(exam: Examination) -> set[Activation]:
+    return set(exam.activations[:-1])
+
+
+def symmetric_initialization(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    """Units of a hidden layer have equal weights and equal gradients."""
+    alike = [
+        layer
+        for layer in exam.layers[:-1]
+        if layer.units > 1 and layer.twins > limits.twins and layer.gradient_norm is not None
+    ]
+    if not alike:
+        return
+    layer = max(alike, key=lambda layer: layer.twins)
+    yield Finding(
+        "symmetric-initialization",
+        layer.path,
+        Severity.SEVERE,
+        {"twins": layer.twins, "limit": limits.twins, "units": layer.units, "weight_std": layer.weight.std},
+        f"{percent(layer.twins)} of the {layer.units} units of {layer.path} have the same weights as another one, and "
+        "the same gradients: they compute the same thing and will do so for ever, however wide the layer is.",
+        tuple(layer.path for layer in alike),
+    )

@@ -1,0 +1,141 @@
+"""Numbers that describe an array: spread, norm, histogram, shares. Written once, for arrays of any library.
+
+Everything is returned as Python numbers. Half precision is read as float32; integers and booleans as float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from chainrule.core.namespace import namespace_of
+from chainrule.doctor.measurements import Histogram, Spread
+
+_FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+
+
+def floating(x: Any) -> Any:
+    """`x` in float32 or float64; in NumPy's hands where it lies in the memory of this computer."""
+    if isinstance(x.dtype, np.dtype):
+        if x.dtype in _FLOATS:
+            return x
+        return x.astype(np.float32 if x.dtype.kind == "f" else np.float64)
+    xp = namespace_of(x)
+    name = str(x.dtype)
+    if not name.endswith(("float32", "float64")):
+        x = xp.astype(x, xp.float32 if "float" in name else xp.float64)
+    return _on_host(x)
+
+
+def _on_host(x: Any) -> Any:
+    """`x` in NumPy's hands, where it lies in this computer's memory and NumPy knows its dtype: that is faster."""
+    here = not isinstance(x, np.ndarray) and str(getattr(x, "device", "")) == "cpu" and "bfloat" not in str(x.dtype)
+    return np.asarray(x) if here else x
+
+
+def sampled(x: Any, limit: int | None) -> Any:
+    """Every so many elements of `x`, `limit` to twice as many; all of them where there are no more, or no limit."""
+    count = math.prod(x.shape)
+    if limit is None or count < 2 * limit:
+        return x
+    x = _on_host(x)
+    flat = x.ravel(order="K") if isinstance(x, np.ndarray) else namespace_of(x).reshape(x, (-1,))
+    return flat[:: count // limit]
+
+
+def spread(x: Any, limit: int | None = None) -> Spread:
+    """How the elements of `x` are spread, all of them or about `limit`."""
+    count = math.prod(x.shape)
+    x = floating(sampled(x, limit))
+    looked_at = math.prod(x.shape)
+    if looked_at == 0:
+        return Spread(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    xp = namespace_of(x)
+    smallest, largest = float(xp.min(x, axis=None)), float(xp.max(x, axis=None))
+    if math.isfinite(smallest) and math.isfinite(largest):
+        mean = float(xp.mean(x, axis=None))
+        return Spread(count, mean, norm(x - mean) / math.sqrt(looked_at), smallest, largest, zeros(x), 0.0)
+    rest = spread(x[xp.isfinite(x)])
+    left_out = 1 - rest.count / looked_at
+    return Spread(count, rest.mean, rest.std, rest.smallest, rest.largest, zeros(x), left_out)
+
+
+def norm(x: Any) -> float:
+    """The Euclidean norm of all elements, which neither overflows nor underflows on the way; inf or NaN if they are."""
+    x = floating(x)
+    if 0 in x.shape:
+        return 0.0
+    xp = namespace_of(x)
+    flat = x.ravel(order="K") if isinstance(x, np.ndarray) else xp.reshape(x, (-1,))  # transposed ones are not copied
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        square = float(flat @ flat)
+    if 1e-30 < square < 1e30:
+        return math.sqrt(square)
+    scale = float(xp.max(xp.abs(flat), axis=None))
+    if scale == 0 or not math.isfinite(scale):
+        return scale
+    flat = flat / scale
+    return scale * math.sqrt(float(flat @ flat))
+
+
+def overall(arrays: Iterable[Any]) -> float:
+    """The norm of all of them together."""
+    return math.hypot(*map(norm, arrays))
+
+
+def share(condition: Any) -> float:
+    """Share of elements for which it holds; 0 where there are none."""
+    count = math.prod(condition.shape)
+    if not count:
+        return 0.0
+    return int(namespace_of(condition).count_nonzero(condition)) / count
+
+
+def zeros(x: Any) -> float:
+    """Share of exact zeros."""
+    count = math.prod(x.shape)
+    x = floating(x)
+    return 1 - int(namespace_of(x).count_nonzero(x)) / count if count else 0.0
+
+
+def zero_units(x: Any, axis: int) -> float:
+    """Share of units, counted along `axis`, that are zero everywhere else."""
+    x = floating(x)
+    xp = namespace_of(x)
+    others = tuple(k for k in range(len(x.shape)) if k != axis % len(x.shape))
+    return share(xp.all(x == 0, axis=others)) if others else 0.0
+
+
+def histogram(x: Any, bins: int = 32) -> Histogram:
+    """Counts of the finite elements, or of enough of them to draw, in bins of equal width from smallest to largest."""
+    values = as_numpy(floating(sampled(x, 8192))).reshape(-1)
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return Histogram((), ())
+    low, high = float(values.min()), float(values.max())
+    if high - low <= 1e-6 * max(abs(low), abs(high)):
+        return Histogram((low, high), (int(values.size),))
+    counts, edges = np.histogram(values.astype(np.float64), bins=bins)
+    return Histogram(tuple(edges.tolist()), tuple(counts.tolist()))
+
+
+def as_numpy(x: Any) -> np.ndarray:
+    """`x` as a NumPy array, wherever it lives."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return np.asarray(x)
+    if "bfloat" in str(x.dtype):
+        x = floating(x)
+    return np.asarray(x.cpu() if hasattr(x, "cpu") else x)
+
+
+def twins(rows: np.ndarray) -> float:
+    """Share of rows of a matrix that equal another row."""
+    if rows.shape[0] < 2:
+        return 0.0
+    mark = np.random.default_rng(0).normal(size=(rows.shape[1],)).astype(rows.dtype)
+    with np.errstate(all="ignore"):
+        _, inverse, counts = np.unique(rows @ mark, return_inverse=True, return_counts=True)  # equal rows, equal marks
+    return float(np.mean(counts[inverse] > 1))

@@ -1,0 +1,226 @@
+"""PyTorch's networks as subjects. Imported only where a PyTorch module is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+from chainrule.core.namespace import namespace_of
+from chainrule.doctor import statistics
+from chainrule.doctor.observation import Observer
+from chainrule.doctor.subjects.subject import DoctorError, Step, Subject, all_removed, around, is_scalar, leaves
+from chainrule.doctor.vocabulary import ACTIVATIONS, WHOLE, canonical
+from chainrule.nn import functional
+from chainrule.transforms.forward import jvp
+
+
+def checked(model: Any) -> torch.nn.Module:
+    """The module to look at: what `torch.compile` wrapped.
+
+    Raises:
+        DoctorError: it is scripted, on several devices, or in half precision on a CPU.
+    """
+    model = getattr(model, "_orig_mod", model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise DoctorError(
+            f"{model.original_name} is a scripted module, which cannot be looked into; give the module it was made of"
+        )
+    devices = sorted({str(p.device) for p in [*model.parameters(), *model.buffers()]})
+    if len(devices) > 1:
+        raise DoctorError(
+            f"{type(model).__name__} has parameters on {', '.join(devices)}; move all of it to one device"
+        )
+    return model
+
+
+@dataclass(frozen=True)
+class TorchSubject(Subject):
+    """A `torch.nn.Module` under examination."""
+
+    framework = "torch"
+
+    def array(self, tensor: Any) -> Any:
+        return tensor.detach() if isinstance(tensor, torch.Tensor) else tensor
+
+    def is_tensor(self, value: Any) -> bool:
+        return isinstance(value, (torch.Tensor, np.ndarray))
+
+    def is_recorded(self, tensor: Any) -> bool:
+        return isinstance(tensor, torch.Tensor) and tensor.requires_grad
+
+    def requires_grad(self, parameter: Any) -> bool:
+        return parameter.requires_grad
+
+    def key(self, tensor: Any) -> Hashable:
+        return id(tensor)
+
+    @contextmanager
+    def observing(self, observer: Observer, root: bool = True) -> Iterator[None]:
+        with all_removed([]) as hooks, _Mode(observer):
+            for path, module in self.modules():
+                if not (path or root):
+                    continue
+                hooks.append(module.register_forward_pre_hook(partial(_enter, observer, path)))
+                hooks.append(module.register_forward_hook(partial(_leave, observer, path)))
+            yield
+
+    def gradients(self, loss: Any, values: Sequence[Any]) -> list[Any]:
+        wanted = [value for value in values if value.requires_grad]
+        found = iter(torch.autograd.grad(loss, wanted, allow_unused=True) if wanted else ())
+        return [next(found) if value.requires_grad else None for value in values]
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        buffers = [(buffer, buffer.detach().clone()) for buffer in self.model.buffers()]
+        modes = [(module, module.training) for module in self.model.modules()]
+        with torch.random.fork_rng(devices=[]):
+            drawn = np.random.get_state()  # noqa: NPY002 (models may draw from it)
+            try:
+                yield
+            finally:
+                np.random.set_state(drawn)  # noqa: NPY002
+                with torch.no_grad():
+                    for buffer, value in buffers:
+                        buffer.copy_(value)
+                for module, training in modes:
+                    module.training = training
+
+    def quietly(self) -> AbstractContextManager[None]:
+        return torch.no_grad()
+
+    @contextmanager
+    def calls_watched(self, called: Callable[[], None]) -> Iterator[None]:
+        def hook(module: Any, args: Any) -> None:
+            if module.training and torch.is_grad_enabled():
+                called()
+
+        with all_removed([self.model.register_forward_pre_hook(hook)]):
+            yield
+
+    def backward_watched(
+        self, before: Callable[[Any], None], after: Callable[[], None]
+    ) -> AbstractContextManager[None]:
+        return around(torch.Tensor, "backward", before, after, applies=is_scalar)
+
+    def gradient_of(self, parameter: Any) -> Any:
+        return parameter.grad
+
+    def seed(self, number: int) -> None:
+        torch.manual_seed(number)
+        np.random.seed(number)  # noqa: NPY002 (models may draw from it)
+
+    def constant(self, array: Any, like: Any) -> Any:
+        return torch.as_tensor(array, dtype=like.dtype, device=like.device)
+
+    def leaf(self, tensor: Any) -> Any:
+        return tensor.detach().clone().requires_grad_()
+
+    def step(self, batch: Any = None) -> Step:
+        self.optimizer.zero_grad(set_to_none=True)
+        _, loss = self.run(batch)
+        loss.backward()
+        size = statistics.overall([p.grad for p in self.model.parameters() if p.grad is not None])
+        clipped = False
+        if self.clip_norm is not None:
+            clipped = size > self.clip_norm
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.optimizer.step()
+        return Step(float(loss.detach()), size, clipped)
+
+    def make_optimizer(self, kind: str, **options: Any) -> Any:
+        return getattr(torch.optim, kind)(self.model.parameters(), **options)
+
+
+class _Mode(TorchFunctionMode):
+    """Tells an observer of every function of PyTorch that is called."""
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__()
+        self._observer = observer
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = canonical(getattr(func, "__name__", ""))
+        if name in _UNSEEN:
+            return func(*args, **kwargs)
+        before = [x.requires_grad for x in args if isinstance(x, torch.Tensor)]
+        result = func(*args, **kwargs)
+        _tell(self._observer, name, args, kwargs, result, any(before))
+        return result
+
+
+_UNSEEN = frozenset({"get", "set", "backward", "size", "dim", "is_floating_point", "register_hook", "requires_grad"})
+
+
+def _tell(
+    observer: Observer, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, recorded: bool
+) -> None:
+    made = next((x for x in leaves(result) if isinstance(x, torch.Tensor)), None)
+    if made is None or not made.is_floating_point():
+        return
+    given = [x for x in leaves([args, dict(kwargs)]) if isinstance(x, torch.Tensor)]
+    observer.alive += [*given, *leaves(result)]  # identities are of living objects
+    if name in ("detach", "data") and recorded:
+        observer.cut("detach", observer.path)
+    elif recorded and not torch.is_grad_enabled():
+        observer.cut("no_grad", observer.path)
+    if not made.requires_grad:
+        observer.unrecorded(name, [x.detach() for x in given], [made.detach()])
+        return
+    observer.operation(
+        name,
+        [(id(x), x.detach()) for x in given],
+        [(id(x), x.detach()) for x in leaves(result)],
+        partial(_listen, made),
+        partial(_slope, name, given[0], made, kwargs) if name in ACTIVATIONS else None,
+    )
+
+
+def _listen(made: torch.Tensor, hear: Callable[[Any], None]) -> None:
+    made.register_hook(lambda g: hear(g.detach()))
+
+
+def _slope(name: str, x: torch.Tensor, y: torch.Tensor, kwargs: Mapping[str, Any]) -> Any:
+    """The local derivative, by chainrule's own rule."""
+    function = getattr(functional, name, None)
+    if function is None or (x is y and name != "relu"):  # changed in place: its input is gone
+        return None
+    options = {key: kwargs[key] for key in ("negative_slope", "alpha", "beta", "approximate") if key in kwargs}
+    values = statistics.floating(x.detach())
+    return jvp(partial(function, **options), (values,), (namespace_of(values).ones_like(values),))[1]
+
+
+def _enter(observer: Observer, path: str, module: Any, arguments: tuple) -> None:
+    observer.enter(path, module)
+
+
+def _leave(observer: Observer, path: str, module: Any, arguments: tuple, output: Any) -> None:
+    with torch._C.DisableTorchFunction():  # what is looked at here is no part of the network
+        _look_at_whole(observer, path, module, arguments, output)
+
+
+def _look_at_whole(observer: Observer, path: str, module: Any, arguments: tuple, output: Any) -> None:
+    whole = observer.is_whole(module)
+    observer.leave(path, module)
+    made = [x for x in leaves(output) if isinstance(x, torch.Tensor)]
+    if not whole or observer.inside_whole or not made:
+        return
+    given = [x for x in leaves(arguments) if isinstance(x, torch.Tensor)]
+    observer.alive += [*given, *made]
+    observer.operation(
+        next(WHOLE[kind.__name__] for kind in type(module).__mro__ if kind.__name__ in WHOLE),
+        [(id(x), x.detach()) for x in given],
+        [(id(x), x.detach()) for x in made],
+        partial(_listen, made[0]) if made[0].requires_grad else None,
+        path=path,
+        parameters=[f"{path}.{name}" if path else name for name, _ in module.named_parameters()],
+    )

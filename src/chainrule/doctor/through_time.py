@@ -1,0 +1,144 @@
+"""The error signal on its way back through time, step by step, in every recurrent module of a network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from chainrule.doctor import statistics
+from chainrule.doctor.measurements import ThroughTime
+from chainrule.doctor.subjects import Subject, leaves
+from chainrule.doctor.subjects.subject import all_removed
+
+LAYERS = {"RNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
+CELLS = {"RNNCell": "rnn", "LSTMCell": "lstm", "GRUCell": "gru"}
+
+
+def through_time(subject: Subject, *, seed: int = 0) -> tuple[tuple[ThroughTime, ...], tuple[str, ...]]:
+    """The norm of the error signal at each time step, for a random error signal of norm 1 at the last step.
+
+    Every recurrent layer is run again on what it was given, one time step after the other, each step's state handed
+    to the next: the same computation, with a state between the steps whose cotangent can be read. Of a cell that the
+    network calls in a loop, the calls are repeated the same way.
+
+    Args:
+        subject: the network; left as it was.
+        seed: of the error signal.
+
+    Returns:
+        One measurement for each recurrent module; and notes on those that could not be measured.
+    """
+    found: list[ThroughTime] = []
+    notes: list[str] = []
+    with subject.undisturbed():
+        for path, module, calls in _calls(subject):
+            cell = _kind(module, CELLS)
+            kind = cell or _kind(module, LAYERS)
+            try:
+                inputs = [call[0] for call in calls] if cell else _steps(module, calls[-1][0])
+                if len(inputs) < 2:
+                    continue
+                found.append(_measure(subject, path, module, kind, inputs, np.random.default_rng(seed)))
+            except Exception as error:  # whatever a user's subclass of a recurrent module does
+                said = str(error).strip().splitlines()
+                notes.append(f"{path}: not measured through time: {said[0] if said else type(error).__name__}")
+    return tuple(found), tuple(notes)
+
+
+def _kind(module: Any, names: dict[str, str]) -> str:
+    return next((names[base.__name__] for base in type(module).__mro__ if base.__name__ in names), "")
+
+
+def _calls(subject: Subject) -> Iterator[tuple[str, Any, list[tuple]]]:
+    """The recurrent modules with the arguments of their calls, in the order of the first calls."""
+    calls: dict[str, list[tuple]] = {}
+    modules = {path: m for path, m in subject.modules() if _kind(m, LAYERS) or _kind(m, CELLS)}
+    if not modules:
+        return
+    with _listening(modules, calls), subject.quietly():
+        subject.output()
+    for path, arguments in calls.items():
+        yield path, modules[path], arguments
+
+
+@contextmanager
+def _listening(modules: dict[str, Any], calls: dict[str, list[tuple]]) -> Iterator[None]:
+    hooks: list[Any] = []
+
+    def note(path: str, module: Any, arguments: tuple) -> None:
+        calls.setdefault(path, []).append(arguments)
+
+    with all_removed(hooks):
+        hooks += [module.register_forward_pre_hook(partial(note, path)) for path, module in modules.items()]
+        yield
+
+
+def _steps(module: Any, x: Any) -> list[Any]:
+    """The input of a layer, cut into inputs of one time step each."""
+    if not hasattr(x, "shape"):
+        raise TypeError(f"its input is a {type(x).__name__}")
+    if module.bidirectional:
+        raise TypeError("it is bidirectional; each direction would need a layer of its own")
+    if module.batch_first and len(x.shape) == 3:
+        return [x[:, t : t + 1] for t in range(x.shape[1])]
+    return [x[t : t + 1] for t in range(x.shape[0])]
+
+
+def _measure(
+    subject: Subject, path: str, module: Any, kind: str, inputs: Sequence[Any], generator: np.random.Generator
+) -> ThroughTime:
+    parts: list[list[float]] = []  # for each step, the norms of h and, in an LSTM, of c
+    state = None
+    states: list[Any] = []
+    for x in inputs:
+        result = module(x, state) if state is not None else module(x)
+        state = result if _kind(module, CELLS) else result[1]
+        values = [subject.leaf(subject.array(s)) for s in leaves(state)] if not states else leaves(state)
+        state = tuple(values) if len(values) > 1 else values[0]
+        states.append(values)
+        parts.append([math.nan] * len(values))
+        if len(states) > 1:
+            for place, value in enumerate(values):
+                value.register_hook(partial(_note, subject, parts[-1], place))
+    shape = tuple(states[-1][0].shape)
+    error_signal = generator.standard_normal(shape)
+    error_signal /= np.linalg.norm(error_signal)
+    loss = (states[-1][0] * subject.constant(error_signal, subject.array(states[-1][0]))).sum()
+    first = subject.gradients(loss, states[0])
+    parts[0] = [0.0 if g is None else statistics.norm(g) for g in first]
+    if len(parts[-1]) > 1:
+        parts[-1][1] = 0.0  # the error signal enters at h
+    norms = [step[0] for step in parts]
+    cells = [step[1] for step in parts] if len(parts[0]) > 1 else []
+    return ThroughTime(path, kind, tuple(norms), tuple(cells), _gain(norms, cells), _spectral_radius(subject, module))
+
+
+def _note(subject: Subject, norms: list[float], place: int, cotangent: Any) -> None:
+    norms[place] = statistics.norm(subject.array(cotangent))
+
+
+def _gain(norms: Sequence[float], cells: Sequence[float]) -> float:
+    """Geometric mean of the ratio of one step's error signal to that of the step after it, h and c taken together."""
+    sizes = [math.hypot(h, c) for h, c in zip(norms, cells or [0.0] * len(norms), strict=True)]
+    if not sizes[-1]:
+        return 0.0
+    return (sizes[0] / sizes[-1]) ** (1 / (len(sizes) - 1))
+
+
+LARGEST_DENSE = 1024
+
+
+def _spectral_radius(subject: Subject, module: Any) -> float:
+    """The largest absolute eigenvalue among the gates' blocks of the recurrent matrices."""
+    radii = [0.0]
+    for name, parameter in module.named_parameters():
+        matrix = np.asarray(statistics.as_numpy(subject.array(parameter)), dtype=np.float64)
+        if name.startswith("weight_hh") and matrix.shape[1] <= LARGEST_DENSE and np.isfinite(matrix).all():
+            blocks = matrix.reshape(-1, matrix.shape[1], matrix.shape[1])
+            radii += [float(np.max(np.abs(np.linalg.eigvals(block)))) for block in blocks]
+    return max(radii)

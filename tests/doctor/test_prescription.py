@@ -1,0 +1,197 @@
+"""Remedies tried and ranked, and repair: on chainrule's networks, measured against the untreated one."""
+
+import math
+
+import numpy as np
+import pytest
+from sick_networks import Framework, digits, examined, finding, mlp, numbers, pasted, prescribed
+
+from chainrule import nn, optim
+from chainrule.doctor import DoctorError
+from chainrule.doctor.prescription import Outcome, better, prescribe, repair
+from chainrule.doctor.report import Report
+from chainrule.doctor.scores import Score, score_of
+
+OURS = Framework(nn, optim, lambda a: a, nn.random.manual_seed)
+X, Y = digits()
+
+
+@pytest.fixture(scope="module")
+def deep():
+    """The 30-layer sigmoid network, diagnosed and treated."""
+    report = examined(OURS, mlp(OURS, 30, 32, "Sigmoid"), X, Y)
+    return report, prescribe(report, steps=40)
+
+
+def test_thirty_sigmoid_layers_are_found_and_cured_by_at_least_two_remedies(deep):
+    report, prescription = deep
+    assert "vanishing-gradient" in [finding.code for finding in report.findings]
+    assert prescription.untreated.score.value < 0.2
+    singles = [cure for cure in prescription.cures if cure.helped and len(cure.remedies) == 1]
+    assert len(singles) >= 2
+    for cure in singles:
+        assert cure.after.flow > 1e10 * prescription.untreated.flow
+    assert prescription.best.after.score.value > 0.5
+
+
+def test_the_best_cure_stands_first_and_those_that_did_not_help_stand_last(deep):
+    cures = deep[1].cures
+    assert cures[0] is deep[1].best
+    helped = [cure.helped for cure in cures]
+    assert helped == sorted(helped, reverse=True)
+
+
+def test_the_printed_prescription_names_every_remedy_with_its_figures(deep):
+    shown = str(deep[1])
+    for cure in deep[1].cures:
+        assert cure.name in shown
+        assert f"{cure.after.score.value:.1%}" in shown
+    assert "measured on held-out data" in shown
+
+
+def test_the_same_seed_gives_the_same_prescription():
+    report = examined(OURS, mlp(OURS, 6, activation="Sigmoid"), X, Y)
+    one, other = (prescribe(report, steps=10, seed=3) for _ in range(2))
+    assert str(one) == str(other)
+
+
+def test_a_remedy_that_changes_nothing_does_not_count_as_help():
+    report = examined(OURS, mlp(OURS), X, Y)
+    prescription = prescribed(report, "exploding-gradient", steps=20)
+    clipped = next(cure for cure in prescription.cures if cure.remedies == ("clipping",))
+    assert not clipped.helped
+
+
+def test_without_data_the_batch_is_what_is_measured_on():
+    report = examined(OURS, mlp(OURS, 8, activation="Sigmoid"), X, Y, data=False)
+    prescription = prescribed(report, "vanishing-gradient", steps=30)
+    assert prescription.measured_on == "the batch"
+    assert prescription.best is not None
+    assert prescription.best.after.loss < prescription.untreated.loss
+
+
+def test_progress_is_told_of_every_remedy():
+    report = examined(OURS, mlp(OURS, 4, activation="Sigmoid"), X, Y, data=False)
+    told = []
+    prescribed(report, "vanishing-gradient", steps=2, progress=lambda what, done, of: told.append(what))
+    for name in ("activation", "normalization", "initialization", "residual"):
+        assert f"trying {name}" in told
+
+
+def test_a_report_from_a_file_cannot_be_treated():
+    report = examined(OURS, mlp(OURS), X, Y)
+    with pytest.raises(DoctorError, match="read from a file"):
+        prescribe(Report((finding("bottleneck"),), report.examination, None))
+
+
+# Better -------------------------------------------------------------------------------------------------------------
+
+
+def outcome(loss, accuracy=math.nan, noise=0.02, start=2.0):
+    return Outcome(start, loss, Score("" if math.isnan(accuracy) else "accuracy", accuracy, noise), None)
+
+
+@pytest.mark.parametrize(
+    "one, other, same_loss, is_better",
+    [
+        (outcome(1.0, 0.9), outcome(1.0, 0.5), True, True),
+        (outcome(1.0, 0.91), outcome(1.0, 0.90), True, False),
+        (outcome(0.5, 0.90), outcome(1.0, 0.90), True, True),
+        (outcome(0.5, 0.90), outcome(1.0, 0.90), False, False),
+        (outcome(0.5, 0.80), outcome(1.0, 0.90), True, False),
+        (outcome(0.5), outcome(1.0), True, True),
+        (outcome(0.9), outcome(1.0), True, False),
+        (outcome(math.nan), outcome(1.0), True, False),
+        (outcome(1.0, 0.3), outcome(math.nan), True, True),
+        (outcome(50.0, 0.3), outcome(math.nan), True, False),
+    ],
+)
+def test_better_means_more_than_chance_or_a_clearly_lower_loss(one, other, same_loss, is_better):
+    assert better(one, other, same_loss) is is_better
+
+
+# Scores -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "output, targets, name, value",
+    [
+        ([[2, 1], [0, 1]], [0, 0], "accuracy", 0.5),
+        ([[[2, 1], [0, 1]]], [[0, 1]], "accuracy", 1.0),
+        ([[0.9], [0.2]], [1.0, 0.0], "accuracy", 1.0),
+        ([[3.0], [-0.2]], [1.0, 1.0], "accuracy", 0.5),
+        ([[2, 1, 0], [0, 1, 2]], [[1, 0, 0], [0, 1, 0]], "accuracy", 0.5),
+        ([[1.5], [2.5], [3.5]], [1.5, 2.5, 3.5], "R²", 1.0),
+        ([[2.5], [2.5], [2.5]], [1.5, 2.5, 3.5], "R²", 0.0),
+    ],
+)
+def test_a_score_is_the_accuracy_of_classes_or_the_explained_variance_of_numbers(output, targets, name, value):
+    found = score_of(np.array(output, float), np.array(targets))
+    assert found.name == name
+    assert found.value == pytest.approx(value)
+
+
+def test_answers_that_are_not_finite_have_no_score():
+    assert math.isnan(score_of(np.array([[np.nan, 1.0]]), np.array([0])).value)
+
+
+# Repair -------------------------------------------------------------------------------------------------------------
+
+
+def repaired(model, **given):
+    optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    return repair(
+        model, nn.functional.cross_entropy, (X[:64], Y[:64]), optimizer=optimizer, data=(X, Y), steps=40, **given
+    )
+
+
+def test_repair_returns_a_network_that_trains_where_the_users_own_did_not(tmp_path):
+    model = mlp(OURS, 12, activation="Sigmoid")
+    found = repaired(model)
+    assert found.cured
+    assert found.words
+    assert "vanishing-gradient" in found.summary
+    trained = []
+    for network, optimizer in ((found.model, found.optimizer), (model, optim.SGD(model.parameters(), lr=0.05))):
+        for start in [*range(0, 1600, 64)] * 4:
+            optimizer.zero_grad()
+            loss = found.loss_fn(network(X[start : start + 64]), Y[start : start + 64])
+            loss.backward()
+            optimizer.step()
+        trained.append(float(loss.detach()))
+    assert trained[0] < 0.6 * trained[1]
+    twin = mlp(OURS, 12, activation="Sigmoid")
+    done = pasted(tmp_path, found.code, model=twin, loss_fn=None, optimizer=None, inputs=X)
+    assert repr(done["model"]) == repr(found.model)
+
+
+def test_a_healthy_network_comes_back_as_it_is():
+    model = mlp(OURS)
+    found = repaired(model)
+    assert found.cured
+    assert found.model is model
+    assert found.code == ""
+    assert "Nothing to repair" in found.summary
+
+
+def test_repair_says_when_it_cannot():
+    class Detached(nn.Module):
+        def __init__(self):
+            self.first, self.out = nn.Linear(64, 16), nn.Linear(16, 10)
+
+        def forward(self, x):
+            return self.out(self.first(x).tanh().detach())
+
+    nn.random.manual_seed(0)
+    found = repaired(Detached())
+    assert not found.cured
+    assert "Cannot repair detached-graph: it is in your code or your data" in str(found)
+
+
+def test_what_is_wrong_with_the_loss_is_repaired_with_it():
+    model = nn.Sequential(*mlp(OURS), nn.Softmax(1))
+    found = repaired(model)
+    assert found.cured
+    assert "softmax at the end (5) taken out" in found.words
+    x = X[:5]
+    np.testing.assert_array_equal(numbers(found.model(x)), numbers(model[:5](x)))

@@ -1,0 +1,216 @@
+"""Remedies on chainrule's networks: what they change, what they leave alone, and the code that does the same."""
+
+import numpy as np
+import pytest
+from sick_networks import SICK, Framework, cured, digits, examined, finding, mlp, numbers, pasted, recurrent, sick
+
+from chainrule import nn, optim
+from chainrule.doctor.examination import examine
+from chainrule.doctor.finding import CODES
+from chainrule.doctor.remedies import REMEDIES, CannotApply
+
+OURS = Framework(nn, optim, lambda a: a, nn.random.manual_seed)
+X, Y = digits()
+
+
+@pytest.fixture(params=SICK)
+def case(request):
+    return request.param
+
+
+def flow(subject):
+    signals = [layer.error_signal for layer in examine(subject).layers]
+    return signals[0] / signals[-1]
+
+
+def test_every_remedy_that_findings_suggest_exists():
+    assert {name for code in CODES.values() for name in code.remedies} <= REMEDIES.keys()
+
+
+def test_the_pasted_code_makes_the_same_network_with_the_same_weights_as_the_remedy(case, tmp_path):
+    report, remedy, code, where, x = sick(OURS, case)
+    treatment = cured(report, remedy, code, *where)
+    twin = sick(OURS, case)[0].subject
+    OURS.seed(0)  # as `apply` does
+    done = pasted(tmp_path, treatment.code, model=twin.model, optimizer=twin.optimizer, loss_fn=twin.loss_fn, inputs=x)
+    made = treatment.subject
+    assert repr(done["model"]) == repr(made.model)
+    assert repr(done["optimizer"]) == repr(made.optimizer)
+    loss = twin.with_(model=done["model"], loss_fn=done["loss_fn"]).run()[1]
+    assert np.isfinite(numbers(loss))
+    for (path, ours), (_, theirs) in zip(done["model"].named_parameters(), made.model.named_parameters(), strict=True):
+        np.testing.assert_allclose(numbers(ours), numbers(theirs), rtol=1e-2, atol=1e-6, err_msg=path)
+
+
+def test_a_remedy_leaves_the_users_network_optimizer_and_random_numbers_as_they_were(case):
+    report, remedy, code, where, _ = sick(OURS, case)
+    subject = report.subject
+    before = {path: numbers(value) for path, value in subject.model.state_dict().items()}
+    shown, options, drawn = repr(subject.model), str(subject.optimizer_options), nn.random.get_rng_state()
+    cured(report, remedy, code, *where)
+    assert repr(subject.model) == shown
+    assert str(subject.optimizer_options) == options
+    assert nn.random.get_rng_state() == drawn
+    for path, value in subject.model.state_dict().items():
+        np.testing.assert_array_equal(numbers(value), before[path])
+
+
+def test_the_optimizer_of_a_cured_network_holds_its_parameters_and_no_others(case):
+    report, remedy, code, where, _ = sick(OURS, case)
+    subject = cured(report, remedy, code, *where).subject
+    held = [p for group in subject.optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in subject.model.parameters()}
+    subject.step()
+
+
+@pytest.mark.parametrize("remedy", ["activation", "normalization", "residual", "initialization"])
+def test_each_cure_of_a_deep_sigmoid_network_lets_the_error_signal_through(remedy):
+    report = examined(OURS, mlp(OURS, 30, 32, "Sigmoid"), X, Y)
+    assert flow(report.subject) < 1e-20
+    assert flow(cured(report, remedy, "vanishing-gradient").subject) > 1e-2
+
+
+def test_a_sigmoid_layer_starts_as_the_tanh_layer_it_is_equal_to():
+    report = examined(OURS, mlp(OURS, 2, activation="Sigmoid"), X, Y)
+    layer = cured(report, "initialization", "vanishing-gradient").subject.model[2]
+    weight, bias = numbers(layer.weight).astype(np.float64), numbers(layer.bias)
+    np.testing.assert_allclose(weight @ weight.T, 16 * np.eye(24), atol=1e-4)
+    np.testing.assert_allclose(bias, -weight.sum(1) / 2, atol=1e-4)
+
+
+def test_weights_after_which_a_rectifier_comes_get_the_variance_of_he():
+    report = examined(OURS, mlp(OURS, 2, 400), X[:200], Y[:200])
+    model = cured(report, "initialization", "wrong-initialization").subject.model
+    assert numbers(model[2].weight).std() == pytest.approx(np.sqrt(2 / 400), rel=0.02)
+    assert not numbers(model[2].bias).any()
+
+
+def test_only_the_named_layers_are_drawn_anew_where_they_are_few():
+    report = examined(OURS, mlp(OURS, 4), X, Y)
+    subject = cured(report, "initialization", "wrong-initialization", "2").subject
+    changed = [
+        path
+        for (path, new), (_, old) in zip(subject.parameters(), report.subject.parameters(), strict=True)
+        if not np.array_equal(numbers(new), numbers(old))
+    ]
+    assert changed == ["2.weight", "2.bias"]
+
+
+def test_standardised_inputs_have_mean_0_and_variance_1_and_constants_stay_finite():
+    raw = X * 100 + 500
+    raw[:, 0] = 7
+    report = examined(OURS, mlp(OURS), raw, Y)
+    front = cured(report, "input-scaling").subject.model[0]
+    made = numbers(front(raw))
+    np.testing.assert_allclose(made[:, 1:].mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(made[:, 1:].std(0)[X.std(0)[1:] > 1e-3], 1, atol=1e-3)
+    assert not made[:, 0].any()
+
+
+def test_missing_and_infinite_inputs_become_the_mean():
+    raw = X.copy()
+    raw[3, 5] = np.nan
+    report = examined(OURS, mlp(OURS), raw, Y)
+    assert "non-finite" in [finding.code for finding in report.findings]
+    treatment = cured(report, "input-scaling", "non-finite")
+    raw[7, 9] = np.inf
+    with np.errstate(invalid="ignore"):
+        made = numbers(treatment.subject.model[0](raw))
+    assert made[3, 5] == made[7, 9] == 0
+    assert np.isfinite(made).all()
+    assert "replaced by the mean" in treatment.words[0]
+
+
+def test_a_loss_by_hand_that_broadcasts_is_exchanged_for_the_plain_one():
+    model = mlp(OURS, made=1)
+    network = nn.Sequential(*model, nn.Flatten(0))
+    numbers_to_guess = X[:, 20].copy()
+    report = examined(OURS, network, X, numbers_to_guess, loss=lambda y, t: ((y - t[:, None]) ** 2).mean())
+    treatment = cured(report, "loss", "wrong-loss")
+    expected = ((network(X[:64]) - numbers_to_guess[:64]) ** 2).mean()
+    assert float(treatment.subject.run()[1].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_truncated_time_computes_the_same_and_cuts_the_gradient_where_it_says():
+    report, remedy, code, where, x = sick(OURS, "shorter-time")
+    wrapped = cured(report, remedy, code, *where).subject.model.rnn
+    y, _ = wrapped(x)
+    np.testing.assert_allclose(numbers(y), numbers(report.subject.model.rnn(x)[0]), rtol=1e-5, atol=1e-6)
+    leaf = report.subject.leaf(x)
+    wrapped(leaf)[0][:, -1].sum().backward()
+    reached = np.abs(numbers(leaf.grad)).sum((0, 2)) > 0
+    np.testing.assert_array_equal(reached, np.arange(20) >= 20 - wrapped.steps)
+
+
+def test_open_forget_gates_have_a_bias_of_1_in_all():
+    report, *_ = sick(OURS, "forget-gate-bias")
+    rnn = cured(report, "forget-gate-bias", "bptt-vanishing", "rnn").subject.model.rnn
+    np.testing.assert_array_equal(numbers(rnn.bias_ih_l0)[8:16] + numbers(rnn.bias_hh_l0)[8:16], 1)
+
+
+class Functional(nn.Module):
+    """Activations and softmax called as functions."""
+
+    def __init__(self):
+        nn.random.manual_seed(0)
+        self.first, self.second = nn.Linear(64, 20), nn.Linear(20, 10)
+
+    def forward(self, x):
+        return nn.functional.softmax(self.second(nn.functional.sigmoid(self.first(x))), 1)
+
+
+def test_activations_called_as_functions_are_refused_and_the_message_says_so():
+    report = examined(OURS, Functional(), X, Y)
+    with pytest.raises(CannotApply, match="sigmoid is called as a function in the forward of Functional"):
+        cured(report, "activation", "vanishing-gradient")
+
+
+def test_a_softmax_called_as_a_function_is_undone_in_the_loss():
+    report = examined(OURS, Functional(), X, Y)
+    treatment = cured(report, "loss", "loss-activation-mismatch")
+    logits = report.subject.model.second(nn.functional.sigmoid(report.subject.model.first(X[:64])))
+    loss = treatment.subject.run()[1]
+    assert float(loss.detach()) == pytest.approx(float(nn.functional.cross_entropy(logits, Y[:64]).detach()), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "remedy, code, said",
+    [
+        ("forget-gate-bias", "bptt-vanishing", "no LSTM or GRU"),
+        ("residual", "vanishing-gradient", "no block has an output of its input's shape"),
+        ("loss", "wrong-loss", "fits these outputs and targets already"),
+        ("width", "bottleneck", "no hidden layer was named"),
+        ("shorter-time", "bptt-vanishing", "does not make it reach further back"),
+        ("activation", "vanishing-gradient", "no hidden activation"),
+    ],
+)
+def test_a_remedy_that_does_not_fit_says_why_in_one_line(remedy, code, said):
+    model = nn.Sequential(nn.Linear(64, 12), nn.LeakyReLU(), nn.Linear(12, 10))
+    with pytest.raises(CannotApply, match=said) as refused:
+        cured(examined(OURS, model, X, Y), remedy, code)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_module_that_the_forward_reaches_into_is_left_alone_and_the_message_says_why():
+    class Tied(nn.Module):
+        def __init__(self):
+            self.inner = nn.Linear(64, 10)
+
+        def forward(self, x):
+            return x @ self.inner.weight.mT + self.inner(x)
+
+    class Whole(nn.Module):
+        def __init__(self):
+            self.tied, self.out = Tied(), nn.Linear(10, 10)
+
+        def forward(self, x):
+            return self.out(self.tied(x))
+
+    report = examined(OURS, Whole(), X, Y)
+    with pytest.raises(CannotApply, match="does not run with it"):
+        cured(report, "normalization", "vanishing-gradient", "tied.inner")
+
+
+def test_findings_made_by_hand_suggest_what_their_codes_do():
+    assert finding("bottleneck", "2").remedies == ("width",)
+    assert recurrent(OURS).rnn.hidden_size == 8

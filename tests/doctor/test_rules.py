@@ -1,0 +1,473 @@
+"""Sick networks are found sick, by the right name and in the right place; healthy ones are not accused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule import nn
+from chainrule.doctor import CODES, Finding, Limits, Severity
+from chainrule.doctor.neighbours import relation
+from chainrule.doctor.rules import EFFECTS, judge, ordered
+from chainrule.doctor.subjects import subject_of
+
+F = nn.functional
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(64, 20)).astype(np.float32)
+CLASSES = RNG.integers(0, 4, 64)
+NUMBERS = RNG.normal(size=(64, 1)).astype(np.float32)
+
+
+def stack(depth, activation, width=32, outputs=4, init=True):
+    nn.random.manual_seed(0)
+    layers = [nn.Linear(20, width), activation()]
+    for _ in range(depth - 1):
+        layers += [nn.Linear(width, width), activation()]
+    model = nn.Sequential(*layers, nn.Linear(width, outputs))
+    if init and activation is nn.ReLU:
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+    return model
+
+
+def causes(model, loss=F.cross_entropy, batch=(X, CLASSES), **given):
+    report = cr.diagnose(model, loss, batch, **given)
+    return [(f.code, f.layer) for f in report.findings if not f.follows_from and f.severity >= Severity.WARNING]
+
+
+def changed(model, place, weight=None, bias=None):
+    if weight is not None:
+        model[place].weight.data = weight(model[place].weight.detach().numpy()).astype(np.float32)
+    if bias is not None:
+        model[place].bias.data = bias(model[place].bias.detach().numpy()).astype(np.float32)
+    return model
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.LeakyReLU])
+def test_a_healthy_network_is_not_accused(activation):
+    model = stack(3, activation)
+    assert causes(model, optimizer=cr.optim.Adam(model.parameters())) == []
+
+
+def test_a_healthy_residual_network_of_a_hundred_layers_is_not_accused():
+    model = nn.MLP(20, 32, 4, depth=100, residual=True, norm="layer", init="auto")
+    assert causes(model, optimizer=cr.optim.Adam(model.parameters())) == []
+
+
+def test_healthy_regression_is_not_accused():
+    model = stack(2, nn.Tanh, outputs=1)
+    assert causes(model, F.mse_loss, (X, NUMBERS)) == []
+
+
+def test_thirty_sigmoid_layers_vanish_and_the_report_says_by_what():
+    report = cr.diagnose(stack(30, nn.Sigmoid), F.cross_entropy, (X, CLASSES))
+    first = report.findings[0]
+    assert (first.code, first.severity) == ("vanishing-gradient", Severity.SEVERE)
+    assert first.evidence["ratio"] < 1e-18
+    assert first.evidence["activations_share"] == pytest.approx(0.25, abs=0.02)
+    assert 0.4 < first.evidence["weights_share"] < 0.8
+    assert "0.25 at most" in first.cause
+
+
+def test_weights_ten_times_too_large_are_a_matter_of_initialisation():
+    model = stack(6, nn.ReLU)
+    for place in range(0, 12, 2):
+        changed(model, place, weight=lambda w: 10 * w)
+    [(code, layer), *others] = causes(model)
+    assert code == "wrong-initialization"
+    assert layer in {str(place) for place in range(0, 12, 2)}
+    assert others == []
+
+
+def test_many_layers_each_a_little_too_strong_explode():
+    model = stack(30, nn.ReLU)
+    for place in range(0, 60, 2):
+        changed(model, place, weight=lambda w: 1.8 * w)
+    assert causes(model)[0][0] == "exploding-gradient"
+
+
+def test_a_bias_that_switches_units_off_is_found_where_it_is():
+    model = changed(stack(3, nn.ReLU), 2, bias=lambda b: b - 20)
+    assert causes(model)[0] == ("dying-relu", "2")
+
+
+def test_saturation_is_found_where_it_is():
+    model = changed(stack(3, nn.Tanh), 2, bias=lambda b: b + 5)
+    assert causes(model)[0] == ("saturated-activation", "2")
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_constant_weights_are_symmetric(value):
+    model = stack(2, nn.Tanh)
+    for place in (0, 2, 4):
+        changed(model, place, weight=lambda w: np.full_like(w, value), bias=np.zeros_like)
+    assert causes(model)[0][0] == "symmetric-initialization"
+
+
+def test_a_last_layer_that_starts_at_zero_is_usual():
+    assert causes(changed(stack(2, nn.ReLU), 4, weight=np.zeros_like)) == []
+
+
+def test_pixels_from_0_to_255_are_unscaled():
+    assert causes(stack(2, nn.ReLU), batch=(np.abs(X) * 100, CLASSES))[0] == ("unscaled-input", "0")
+
+
+def test_a_batch_normalisation_in_front_makes_up_for_unscaled_inputs():
+    model = nn.Sequential(nn.BatchNorm1d(20), stack(2, nn.ReLU))
+    assert causes(model, batch=(np.abs(X) * 100, CLASSES)) == []
+
+
+@pytest.mark.parametrize(
+    "last, loss, batch",
+    [
+        (nn.Softmax(-1), F.cross_entropy, (X, CLASSES)),
+        (nn.ReLU(), F.cross_entropy, (X, CLASSES)),
+        (nn.Softmax(-1), F.nll_loss, (X, CLASSES)),
+        (nn.Sigmoid(), F.binary_cross_entropy_with_logits, (X, np.eye(4, dtype=np.float32)[CLASSES])),
+        (nn.Sigmoid(), F.mse_loss, (X, 10 * RNG.normal(size=(64, 4)).astype(np.float32))),
+    ],
+)
+def test_a_last_activation_that_does_not_fit_the_loss_is_found(last, loss, batch):
+    model = nn.Sequential(*stack(2, nn.ReLU), last)
+    assert causes(model, loss, batch)[0] == ("loss-activation-mismatch", "5")
+
+
+@pytest.mark.parametrize(
+    "outputs, loss, batch",
+    [
+        (1, F.mse_loss, (X, CLASSES.astype(np.float32)[:, None])),
+        (4, F.mse_loss, (X, np.eye(4, dtype=np.float32)[CLASSES])),
+        (1, F.cross_entropy, (X, np.zeros(64, int))),
+        (4, F.binary_cross_entropy_with_logits, (X, 3 * np.eye(4, dtype=np.float32)[CLASSES])),
+    ],
+)
+def test_a_loss_of_the_wrong_kind_is_found(outputs, loss, batch):
+    assert causes(stack(2, nn.ReLU, outputs=outputs), loss, batch)[0] == ("wrong-loss", "")
+
+
+def test_a_comparison_that_broadcasts_is_found():
+    loss = lambda output, target: ((output - target) ** 2).mean()
+    assert causes(stack(2, nn.ReLU, outputs=1), loss, (X, NUMBERS[:, 0]))[0] == ("wrong-loss", "")
+
+
+class Forked(nn.Module):
+    def __init__(self, detach=False):
+        self.a, self.b, self.spare, self.detach = nn.Linear(20, 16), nn.Linear(16, 4), nn.Linear(16, 4), detach
+
+    def forward(self, x):
+        h = self.a(x).tanh()
+        return self.b(h.detach() if self.detach else h)
+
+
+def test_a_parameter_that_takes_no_part_is_found():
+    assert causes(Forked()) == [("unused-parameter", "spare")]
+
+
+def test_a_detached_part_is_found_with_what_it_cuts_off():
+    report = cr.diagnose(Forked(detach=True), F.cross_entropy, (X, CLASSES))
+    first = report.findings[0]
+    assert (first.code, first.layer) == ("detached-graph", "a")
+    assert "detach() cuts the gradient's path: a runs and cannot learn" in first.cause
+
+
+def test_parameters_that_the_optimizer_does_not_hold_are_told():
+    model = stack(2, nn.ReLU)
+    assert causes(model, optimizer=cr.optim.SGD(model[0].parameters(), lr=0.1))[0] == ("unused-parameter", "2")
+
+
+def test_the_first_value_that_is_not_finite_is_traced_to_its_operation_and_line():
+    class Logarithm(nn.Module):
+        def __init__(self):
+            self.a = nn.Linear(20, 4)
+
+        def forward(self, x):
+            return np.log(F.relu(self.a(x)))  # here
+
+    report = cr.diagnose(Logarithm(), F.cross_entropy, (X, CLASSES))
+    first = report.findings[0]
+    assert (first.code, first.evidence["operation"], first.evidence["direction"]) == ("non-finite", "log", "forward")
+    path, line = first.evidence["line"].rsplit(":", 1)
+    assert "# here" in Path(path).read_text().splitlines()[int(line) - 1]
+
+
+def test_a_gradient_that_is_not_finite_is_traced_to_the_operation_it_goes_back_through():
+    class Root(nn.Module):
+        def __init__(self):
+            self.a = nn.Linear(20, 4)
+
+        def forward(self, x):
+            return np.sqrt(F.relu(self.a(x)))
+
+    first = cr.diagnose(Root(), F.cross_entropy, (X, CLASSES)).findings[0]
+    assert (first.code, first.evidence["operation"], first.evidence["direction"]) == ("non-finite", "sqrt", "backward")
+
+
+def test_a_batch_normalisation_with_scale_zero_is_dead():
+    model = nn.Sequential(nn.Linear(20, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+    model[1].weight.data = np.zeros(16, np.float32)
+    assert causes(model)[0] == ("dead-batchnorm", "1")
+
+
+def test_one_unit_in_the_middle_is_a_bottleneck():
+    model = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 1), nn.Linear(1, 32), nn.ReLU(), nn.Linear(32, 4))
+    assert ("bottleneck", "2") in causes(model)
+
+
+def test_a_learning_rate_that_moves_nothing_is_found():
+    model = stack(2, nn.ReLU)
+    assert causes(model, optimizer=cr.optim.SGD(model.parameters(), lr=1e-9))[0][0] == "learning-rate-too-low"
+
+
+def spoiled(depth, factor):
+    model = stack(depth, nn.ReLU)
+    for place in range(0, 2 * depth, 2):
+        changed(model, place, weight=lambda w: factor * w)
+    return model
+
+
+def test_an_error_signal_grown_fifteenfold_explodes_and_one_grown_fivefold_does_not():
+    grown = {n: cr.diagnose(spoiled(10, n), F.cross_entropy, (X, CLASSES)) for n in (1.2, 1.6)}
+    codes = {n: [f.code for f in report.findings] for n, report in grown.items()}
+    assert "exploding-gradient" not in codes[1.2]
+    assert "exploding-gradient" in codes[1.6]
+
+
+def test_behind_normalisations_the_error_signal_may_grow_ten_times_as_much():
+    signals = Limits().exploding, Limits().exploding_normalized
+    layers = [nn.Sequential(nn.Linear(20, 20), nn.BatchNorm1d(20), nn.ReLU()) for _ in range(12)]
+    exam = cr.diagnose(nn.Sequential(*layers, nn.Linear(20, 4)), F.cross_entropy, (X, CLASSES)).examination
+    first, *rest = exam.layers
+    grown = replace(exam, layers=(replace(first, error_signal=3 * signals[0] * rest[-1].error_signal), *rest))
+    assert "exploding-gradient" not in [f.code for f in judge(grown, Limits())]
+    bare = replace(grown, layers=tuple(replace(layer, normalization=None) for layer in grown.layers))
+    assert "exploding-gradient" in [f.code for f in judge(bare, Limits())]
+
+
+def test_weights_that_training_made_large_are_not_called_wrongly_initialised():
+    model = spoiled(3, 8)
+    assert causes(model)[0][0] == "wrong-initialization"
+    for place in (0, 2, 4, 6):
+        changed(model, place, bias=lambda b: b - 20)
+    assert "wrong-initialization" not in [code for code, _ in causes(model)]
+
+
+class Shared(nn.Module):
+    """One layer twice; its units are all off in the second run."""
+
+    def __init__(self):
+        self.first, self.again, self.out = nn.Linear(20, 32), nn.Linear(32, 32), nn.Linear(32, 4)
+        self.again.weight.data = np.abs(self.again.weight.detach().numpy())
+
+    def forward(self, x):
+        h = F.relu(self.again(F.relu(self.first(x))))
+        return self.out(F.relu(self.again(h - 20)))
+
+
+def test_a_unit_that_is_on_in_one_of_a_layers_runs_is_not_dead():
+    nn.random.manual_seed(0)
+    exam = cr.diagnose(Shared(), F.cross_entropy, (X, CLASSES)).examination
+    _first, once, again = exam.activations
+    assert (once.output.zeros < 0.5, again.output.zeros) == (True, 1.0)
+    assert again.zero_units == once.zero_units < 0.5
+
+
+# Through time -------------------------------------------------------------------------------------------------------
+
+SEQUENCES = RNG.normal(size=(16, 12, 5)).astype(np.float32)
+
+
+class Recurrent(nn.Module):
+    def __init__(self, gain):
+        nn.random.manual_seed(0)
+        self.rnn, self.out = nn.RNN(5, 16, batch_first=True, nonlinearity="relu"), nn.Linear(16, 4)
+        if gain is not None:
+            q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))
+            self.rnn.weight_hh_l0.data = (gain * q).astype(np.float32)
+            self.rnn.weight_ih_l0.data = self.rnn.weight_ih_l0.detach().numpy() / 10
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+
+
+@pytest.mark.parametrize("gain, code", [(0.2, "bptt-vanishing"), (2.0, "bptt-exploding"), (1.0, None), (None, None)])
+def test_the_factor_per_time_step_decides_whether_a_recurrence_vanishes_or_explodes(gain, code):
+    found = causes(Recurrent(gain), batch=(SEQUENCES, CLASSES[:16]))
+    assert found == ([] if code is None else [(code, "rnn")])
+
+
+# The loss and the data ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "loss, outputs, targets",
+    [
+        (lambda output, target: output[np.arange(64), target].mean() - output.mean(), 4, CLASSES),
+        (lambda output, target: -((output - target) ** 2).mean(), 1, NUMBERS),
+    ],
+)
+def test_a_loss_that_pushes_the_output_away_from_the_targets_has_the_wrong_sign(loss, outputs, targets):
+    report = cr.diagnose(stack(2, nn.ReLU, outputs=outputs), loss, (X, targets), thorough=True)
+    assert report.findings[0].code == "wrong-loss"
+    assert "its sign is wrong" in report.findings[0].cause
+
+
+def groups(shuffled):
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 4, 400)
+    inputs = (3 * np.eye(4)[labels] @ rng.normal(size=(4, 20)) + rng.normal(size=(400, 20))).astype(np.float32)
+    return inputs, rng.permutation(labels) if shuffled else labels
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_labels_that_have_nothing_to_do_with_the_inputs_are_found(shuffled):
+    x, y = groups(shuffled)
+    model = stack(2, nn.ReLU)
+    optimizer = cr.optim.Adam(model.parameters(), lr=0.01)
+    found = causes(model, batch=(x[:64], y[:64]), data=(x, y), optimizer=optimizer, thorough=True)
+    assert found[:1] == ([("shuffled-labels", "")] if shuffled else [])
+
+
+def test_labels_that_near_examples_share_are_not_called_shuffled_whatever_a_network_makes_of_them():
+    x, y = groups(shuffled=True)
+    report = cr.diagnose(stack(2, nn.ReLU), F.cross_entropy, (x[:64], y[:64]), data=(x, y), thorough=True)
+    exam = report.examination
+    assert [f.code for f in judge(exam, Limits())] == ["shuffled-labels"]
+    assert judge(replace(exam, relation=replace(exam.relation, neighbours=5.0)), Limits()) == ()
+
+
+def test_near_examples_have_like_targets_unless_these_are_shuffled():
+    for shuffled in (False, True):
+        x, y = groups(shuffled)
+        seen = relation(subject_of(stack(1, nn.ReLU), F.cross_entropy, (x[:8], y[:8]), data=(x, y)))
+        assert (seen.neighbours > 20 and seen.features > 20) != shuffled
+        assert (abs(seen.neighbours) < 4 and abs(seen.features) < 4) == shuffled
+
+
+def test_features_that_are_nearly_copies_of_each_other_are_ill_conditioned():
+    common = RNG.normal(size=(64, 1))
+    x = (common + 0.05 * RNG.normal(size=(64, 20))).astype(np.float32)
+    report = cr.diagnose(stack(2, nn.ReLU), F.cross_entropy, (x, CLASSES))
+    first = report.findings[0]
+    assert first.code == "ill-conditioned"
+    values = np.linalg.eigvalsh(np.corrcoef(x.astype(np.float64).T))
+    assert first.evidence["common"] == pytest.approx(values[-1] / values.sum(), rel=1e-4)
+
+
+def test_two_examples_tell_nothing_of_features_but_a_batch_normalisation_over_them_is_dead():
+    x = np.float32([[0.001, 1], [0.0011, 900]])[:, np.arange(20) % 2]
+    model = nn.Sequential(nn.Linear(20, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+    codes = [code for code, _ in causes(model, batch=(x / 500, CLASSES[:2]))]
+    assert codes[0] == "dead-batchnorm"
+    assert "unscaled-input" not in codes
+
+
+def test_running_statistics_that_never_follow_are_told():
+    model = nn.Sequential(nn.Linear(20, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+    assert causes(model) == []
+    model[1].momentum = 0.0
+    assert causes(model)[0] == ("dead-batchnorm", "1")
+
+
+# Gradients that do not arrive, values that are not finite -----------------------------------------------------------
+
+
+class Chooses(nn.Module):
+    """`a` matters, but by a choice that has no derivative; `unread` is computed and thrown away."""
+
+    def __init__(self):
+        self.a, self.unread, self.table = nn.Linear(20, 16), nn.Linear(20, 16), nn.Embedding(16, 4)
+
+    def forward(self, x):
+        self.unread(x)
+        return self.table(np.argmax(self.a(x).detach().numpy(), axis=1))
+
+
+def test_what_matters_without_a_gradient_is_cut_off_and_what_does_not_matter_is_unused():
+    found = dict(causes(Chooses()))
+    assert found == {"detached-graph": "a", "unused-parameter": "unread"}
+
+
+class First(nn.Module):
+    def forward(self, x):
+        return np.log(x)
+
+
+def test_what_is_not_finite_before_anything_is_recorded_is_traced_to_its_module():
+    x = np.abs(X)
+    x[0, 0] = 0
+    first = cr.diagnose(nn.Sequential(First(), nn.Linear(20, 4)), F.cross_entropy, (x, CLASSES)).findings[0]
+    assert (first.code, first.layer) == ("non-finite", "0")
+
+
+# Steps --------------------------------------------------------------------------------------------------------------
+
+
+def trained(lr, optimizer=cr.optim.SGD, **options):
+    model = stack(2, nn.ReLU)
+    given = optimizer(model.parameters(), lr=lr, **options)
+    return cr.diagnose(model, F.cross_entropy, (X, CLASSES), optimizer=given, thorough=True)
+
+
+def test_a_first_step_several_times_as_long_as_the_weights_is_too_long():
+    first = trained(3.0, cr.optim.Adam).findings[0]
+    assert first.code == "learning-rate-too-high"
+    assert first.evidence["longest_first_step"] > Limits().update_leap
+
+
+def test_a_first_step_that_throws_the_weights_far_is_too_long_even_where_the_loss_falls_again():
+    exam = trained(0.1, momentum=0.9).examination
+    assert judge(exam, Limits()) == ()
+    far = tuple(replace(t, update_ratios=(4.0, 0.01)) if t.kind == "same" else t for t in exam.trials)
+    assert [f.code for f in judge(replace(exam, trials=far), Limits())] == ["learning-rate-too-high"]
+
+
+def test_momentum_that_takes_hundreds_of_steps_to_settle_oscillates():
+    assert [f.code for f in trained(0.05, momentum=0.9).findings] == []
+    first = trained(0.05, momentum=0.999).findings[0]
+    assert (first.code, first.evidence["momentum"]) == ("oscillating-loss", 0.999)
+    assert "1386 steps" in first.cause or "1385 steps" in first.cause
+
+
+def test_a_weight_decay_stronger_than_the_gradient_keeps_the_batch_from_being_learned():
+    first = trained(0.1, momentum=0.9, weight_decay=0.5).findings[0]
+    assert first.code == "cannot-overfit-batch"
+    assert "weight decay of 0.5" in first.cause
+
+
+# Order --------------------------------------------------------------------------------------------------------------
+
+
+def finding(code, severity=Severity.SEVERE):
+    return Finding(code, "", severity, {}, "")
+
+
+def test_effects_stand_behind_their_cause_and_say_so():
+    given = [finding("slow-convergence"), finding("vanishing-gradient", Severity.WARNING)]
+    first, second = ordered(given)
+    assert (first.code, first.follows_from) == ("vanishing-gradient", "")
+    assert (second.code, second.follows_from) == ("slow-convergence", "vanishing-gradient")
+
+
+def test_no_two_faults_bring_each_other_about():
+    assert EFFECTS.keys() <= CODES.keys()
+    assert not [(a, b) for a, effects in EFFECTS.items() for b in effects if a in EFFECTS.get(b, ())]
+
+
+def test_shuffled_labels_are_a_last_resort():
+    for code in CODES.keys() - {"shuffled-labels", "slow-convergence", "cannot-overfit-batch", "oscillating-loss"}:
+        cause, effect = ordered([finding("shuffled-labels"), finding(code)])
+        assert (cause.code, effect.follows_from) == (code, code)
+
+
+def test_many_dead_units_are_a_cause_of_their_own_and_some_only_follow():
+    dead, fades = finding("dying-relu"), finding("vanishing-gradient", Severity.WARNING)
+    assert [f.code for f in ordered([dead, fades]) if not f.follows_from] == ["dying-relu"]
+    some = finding("dying-relu", Severity.WARNING)
+    assert [f.code for f in ordered([some, fades]) if not f.follows_from] == ["vanishing-gradient"]
+    large = replace(finding("wrong-initialization"), evidence={"scale": 9.0})
+    assert [f.follows_from for f in ordered([large, dead])] == ["", ""]
+    small = replace(large, evidence={"scale": 0.01})
+    assert [f.follows_from for f in ordered([small, dead])] == ["", "wrong-initialization"]

@@ -1,0 +1,97 @@
+"""The error signal through time, against closed forms and vector-Jacobian products of what is left of the sequence."""
+
+import numpy as np
+import pytest
+from sick_networks import numbers, recurrent
+
+import chainrule as cr
+from chainrule import nn, optim
+from chainrule.doctor.subjects import subject_of
+from chainrule.doctor.through_time import through_time
+
+TIME, BATCH, IN, WIDTH = 9, 2, 3, 4
+X = np.random.default_rng(0).standard_normal((TIME, BATCH, IN))
+
+
+def measured(model, x=X):
+    found, notes = through_time(subject_of(model, lambda y: (y[0] if isinstance(y, tuple) else y).sum(), x))
+    assert notes == ()
+    return found
+
+
+def seed_of(shape):
+    signal = np.random.default_rng(0).standard_normal(shape)
+    return signal / np.linalg.norm(signal)
+
+
+def test_a_plain_rnns_error_signal_is_the_product_of_its_steps_jacobians():
+    nn.random.manual_seed(0)
+    model = nn.RNN(IN, WIDTH).double()
+    states = model(X)[0].detach().numpy()
+    weight = model.weight_hh_l0.detach().numpy()
+    signal = seed_of((1, BATCH, WIDTH))[0]
+    norms = [np.linalg.norm(signal)]
+    for h in states[:0:-1]:
+        signal = (signal * (1 - h**2)) @ weight
+        norms.insert(0, np.linalg.norm(signal))
+    (found,) = measured(model)
+    assert found.kind == "rnn"
+    np.testing.assert_allclose(found.norms, norms, rtol=1e-10)
+    assert found.gain == pytest.approx((norms[0] / norms[-1]) ** (1 / (TIME - 1)))
+    assert found.spectral_radius == pytest.approx(np.abs(np.linalg.eigvals(weight)).max())
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_norms_are_those_of_the_cotangent_of_the_state_after_each_step(kind, layers):
+    nn.random.manual_seed(1)
+    model = getattr(nn, kind)(IN, WIDTH, layers).double()
+    (found,) = measured(model)
+    seed = seed_of((layers, BATCH, WIDTH))
+    for step in range(TIME - 1):
+        state = model(X[: step + 1])[1]
+        parts = [s.detach().numpy() for s in (state if kind == "LSTM" else [state])]
+
+        def last(*parts, step=step):
+            final = model(X[step + 1 :], parts if kind == "LSTM" else parts[0])[1]
+            return final[0] if kind == "LSTM" else final
+
+        cotangents = cr.vjp(last, *parts)[1](seed)
+        assert found.norms[step] == pytest.approx(np.linalg.norm(numbers(cotangents[0])), rel=1e-9)
+        if kind == "LSTM":
+            assert found.cell_norms[step] == pytest.approx(np.linalg.norm(numbers(cotangents[1])), rel=1e-9)
+
+
+def test_cells_in_a_loop_are_measured_like_the_layer_they_make_up():
+    nn.random.manual_seed(2)
+    layer = nn.GRU(IN, WIDTH).double()
+
+    class Loop(nn.Module):
+        def __init__(self):
+            self.cell = nn.GRUCell(IN, WIDTH).double()
+
+        def forward(self, x):
+            state = None
+            for step in range(len(x)):
+                state = self.cell(x[step], state)
+            return state
+
+    loop = Loop()
+    loop.cell.load_state_dict({k.removesuffix("_l0"): v for k, v in layer.state_dict().items()})
+    (one,), (other,) = measured(layer), measured(loop)
+    assert other.path == "cell"
+    assert one.norms[-1] == pytest.approx(other.norms[-1])
+    assert one.gain == pytest.approx(other.gain, rel=1e-9)  # the same seed in another shape
+
+
+def test_the_batch_first_layer_inside_a_network_is_found_by_its_path():
+    x = np.random.default_rng(0).standard_normal((2, 7, 3)).astype(np.float32)
+    (found,) = measured(recurrent(type("F", (), {"nn": nn, "optim": optim, "seed": nn.random.manual_seed})), x)
+    assert found.path == "rnn"
+    assert len(found.norms) == len(found.cell_norms) == 7
+
+
+def test_a_bidirectional_layer_is_noted_and_not_measured():
+    found, notes = through_time(subject_of(nn.RNN(IN, WIDTH, bidirectional=True).double(), lambda y: y[0].sum(), X))
+    assert found == ()
+    assert "bidirectional" in notes[0]

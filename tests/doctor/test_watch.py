@@ -1,0 +1,173 @@
+"""A monitor sees what happens in a training loop, and changes nothing of it."""
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule import nn
+from chainrule.core import state
+from chainrule.doctor import DoctorError, DoctorWarning
+
+F = nn.functional
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(32, 6)).astype(np.float32), RNG.integers(0, 3, 32)
+
+
+def made(*between, optimizer=cr.optim.Adam, **options):
+    nn.random.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), *between, nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3))
+    return model, optimizer(model.parameters(), **options)
+
+
+def stepper(model, optimizer, clip=None):
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        if clip is not None:
+            cr.optim.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def trained(watch, compiled, steps=100):
+    model, optimizer = made(nn.BatchNorm1d(16))
+    step = stepper(model, optimizer)
+    step = cr.compile(step) if compiled else step
+    if not watch:
+        for _ in range(steps):
+            step(X, Y)
+        return model, None
+    with cr.monitor(model, optimizer=optimizer, every=7) as monitor:
+        for _ in range(steps):
+            step(X, Y)
+    return model, monitor
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_weights_after_100_steps_are_equal_bit_for_bit_with_and_without_it(compiled):
+    alone, _ = trained(False, compiled)
+    random = nn.random.get_rng_state()
+    watched, monitor = trained(True, compiled)
+    assert nn.random.get_rng_state() == random
+    for own, other in zip(
+        [*alone.parameters(), *alone.buffers()], [*watched.parameters(), *watched.buffers()], strict=True
+    ):
+        np.testing.assert_array_equal(own.detach().numpy(), other.detach().numpy())
+    assert [sample.step for sample in monitor.history] == list(range(0, 100, 7))
+    assert monitor.step == 100
+    assert all(layer.error_signal > 0 for sample in monitor.history for layer in sample.examination.layers)
+    assert all(layer.update_ratio > 0 for sample in monitor.history for layer in sample.examination.layers)
+
+
+def test_losses_and_gradient_norms_are_those_of_the_loop():
+    model, optimizer = made()
+    step = stepper(model, optimizer)
+    losses = []
+    with cr.monitor(model, optimizer=optimizer, every=3) as monitor:
+        for _ in range(7):
+            losses.append(step(X, Y).item())
+    assert monitor.losses == losses
+    assert [sample.loss for sample in monitor.history] == losses[::3]
+    size = np.sqrt(sum(np.sum(p.grad.numpy() ** 2) for p in model.parameters()))
+    assert monitor.history[-1].gradient_norm == pytest.approx(size, rel=1e-5)
+
+
+def test_nothing_of_it_is_left_when_the_loop_fails():
+    model, optimizer = made()
+    step = stepper(model, optimizer)
+    backward, call = cr.Tensor.backward, nn.Module.__call__
+    monitor = cr.monitor(model, optimizer=optimizer, every=1)
+    with pytest.raises(ValueError, match="linear"), monitor:
+        step(X[:, :5], Y)
+    assert (cr.Tensor.backward, nn.Module.__call__) == (backward, call)
+    assert not state.compiled_watchers
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert not optimizer._step_pre_hooks
+    assert not optimizer._step_post_hooks
+
+
+def test_steps_that_were_clipped_are_known():
+    model, optimizer = made()
+    with cr.monitor(model, optimizer=optimizer, every=1, warn=False) as monitor:
+        for _ in range(3):
+            stepper(model, optimizer, clip=1e-3)(X, Y)
+        stepper(model, optimizer, clip=1e3)(X, Y)
+    assert [sample.clipped for sample in monitor.history] == [True, True, True, False]
+
+
+def test_validation_in_between_is_not_taken_for_a_step():
+    model, optimizer = made()
+    step = stepper(model, optimizer)
+    with cr.monitor(model, optimizer=optimizer, every=1) as monitor:
+        for _ in range(2):
+            with cr.no_grad():
+                model.eval()(X)
+            model.train()
+            step(X, Y)
+    assert monitor.step == len(monitor.history) == 2
+
+
+def test_what_turns_bad_is_told_once_when_it_does():
+    model, optimizer = made()
+    step = stepper(model, optimizer)
+    seen = []
+
+    def watched():
+        with cr.monitor(model, optimizer=optimizer, every=1, on_finding=lambda f, n: seen.append((f.code, n))) as m:
+            for number in range(5):
+                if number == 2:
+                    model[0].bias.data = np.full(16, -50, np.float32)
+                step(X, Y)
+        return m
+
+    with pytest.warns(DoctorWarning, match=r"step 2: dying-relu in 0") as caught:
+        monitor = watched()
+    assert [str(w.message)[:18] for w in caught if "dying" in str(w.message)] == ["step 2: dying-relu"]
+    assert ("dying-relu", 2) in seen
+    report = monitor.report()
+    assert not report.healthy
+    assert len(report.history) == 5
+
+
+def test_a_healthy_loop_is_left_in_peace():
+    model, optimizer = made()
+    step = stepper(model, optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with cr.monitor(model, optimizer=optimizer, every=2) as monitor:
+            for _ in range(20):
+                step(X, Y)
+    assert monitor.report().healthy
+
+
+def test_a_monitor_that_saw_nothing_says_what_it_needs():
+    model, optimizer = made()
+    with cr.monitor(model, optimizer=optimizer) as monitor:
+        pass
+    with pytest.raises(DoctorError, match="saw no step: call the model in training mode"):
+        monitor.report()
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
+        cr.monitor(model, every=0)
+
+
+def test_two_monitors_at_once_see_the_same():
+    model, optimizer = made()
+    step = stepper(model, optimizer)
+    with cr.monitor(model, optimizer=optimizer, every=2) as one, cr.monitor(model, optimizer=optimizer, every=1) as two:
+        for _ in range(4):
+            step(X, Y)
+    assert (len(one.history), len(two.history)) == (2, 4)
+    assert one.history[1].gradient_norm == two.history[2].gradient_norm
+
+
+def test_a_monitored_model_can_be_copied():
+    model, optimizer = made()
+    with cr.monitor(model, optimizer=optimizer, every=1):
+        stepper(model, optimizer)(X, Y)
+        copy.deepcopy((model, optimizer))

@@ -1,0 +1,106 @@
+"""Remedies, prescriptions and repair on PyTorch's networks."""
+
+import numpy as np
+import pytest
+import torch
+from sick_networks import SICK, Framework, cured, digits, examined, mlp, numbers, pasted, sick
+
+from chainrule.doctor.prescription import prescribe, repair
+from chainrule.doctor.remedies import CannotApply
+
+THEIRS = Framework(torch.nn, torch.optim, torch.as_tensor, torch.manual_seed)
+X, Y = digits()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("case", SICK)
+def test_the_pasted_code_makes_the_same_network_with_the_same_weights_as_the_remedy(case, tmp_path):
+    report, remedy, code, where, x = sick(THEIRS, case)
+    treatment = cured(report, remedy, code, *where)
+    twin = sick(THEIRS, case)[0].subject
+    torch.manual_seed(0)  # as `apply` does
+    done = pasted(tmp_path, treatment.code, model=twin.model, optimizer=twin.optimizer, loss_fn=twin.loss_fn, inputs=x)
+    made = treatment.subject
+    assert repr(done["model"]) == repr(made.model)
+    assert repr(done["optimizer"]) == repr(made.optimizer)
+    assert torch.isfinite(twin.with_(model=done["model"], loss_fn=done["loss_fn"]).run()[1])
+    for (path, ours), (_, theirs) in zip(done["model"].named_parameters(), made.model.named_parameters(), strict=True):
+        np.testing.assert_allclose(numbers(ours), numbers(theirs), rtol=1e-2, atol=1e-6, err_msg=path)
+
+
+@pytest.mark.parametrize("case", SICK)
+def test_a_remedy_leaves_the_users_network_optimizer_and_random_numbers_as_they_were(case):
+    report, remedy, code, where, _ = sick(THEIRS, case)
+    subject = report.subject
+    before = {path: numbers(value) for path, value in subject.model.state_dict().items()}
+    shown, options, drawn = repr(subject.model), repr(subject.optimizer), torch.get_rng_state()
+    made = cured(report, remedy, code, *where).subject
+    assert repr(subject.model) == shown
+    assert repr(subject.optimizer) == options
+    assert torch.equal(torch.get_rng_state(), drawn)
+    for path, value in subject.model.state_dict().items():
+        np.testing.assert_array_equal(numbers(value), before[path])
+    held = [p for group in made.optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in made.model.parameters()}
+
+
+def test_truncated_time_computes_the_same_and_cuts_the_gradient_where_it_says():
+    report, remedy, code, where, x = sick(THEIRS, "shorter-time")
+    wrapped = cured(report, remedy, code, *where).subject.model.rnn
+    leaf = torch.tensor(x, requires_grad=True)
+    y, _ = wrapped(leaf)
+    torch.testing.assert_close(y, report.subject.model.rnn(leaf)[0])
+    y[:, -1].sum().backward()
+    reached = np.abs(leaf.grad.numpy()).sum((0, 2)) > 0
+    np.testing.assert_array_equal(reached, np.arange(20) >= 20 - wrapped.steps)
+
+
+def test_a_deep_sigmoid_network_is_cured_by_at_least_two_remedies():
+    report = examined(THEIRS, mlp(THEIRS, 20, 32, "Sigmoid"), X, Y)
+    assert "vanishing-gradient" in [finding.code for finding in report.findings]
+    prescription = prescribe(report, steps=40)
+    singles = [cure for cure in prescription.cures if cure.helped and len(cure.remedies) == 1]
+    assert len(singles) >= 2
+    assert prescription.best.after.score.value > prescription.untreated.score.value + 0.3
+
+
+def test_repair_returns_a_torch_module_and_optimizer_ready_to_train(tmp_path):
+    model = mlp(THEIRS, 10, activation="Sigmoid")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    x, y = torch.tensor(X), torch.tensor(Y)
+    found = repair(model, torch.nn.functional.cross_entropy, (x[:64], y[:64]), optimizer=optimizer, data=(x, y))
+    assert found.cured
+    assert isinstance(found.model, torch.nn.Module)
+    losses = []
+    for start in [*range(0, 1600, 64)] * 3:
+        found.optimizer.zero_grad()
+        loss = found.loss_fn(found.model(x[start : start + 64]), y[start : start + 64])
+        loss.backward()
+        found.optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-10:]) < 0.5 * losses[0]
+    torch.save(found.model, tmp_path / "whole.pt")  # the modules put in can be saved
+    again = torch.load(tmp_path / "whole.pt", weights_only=False)
+    torch.testing.assert_close(again.eval()(x), found.model.eval()(x))
+
+
+def test_a_transformer_layers_activation_is_refused_because_it_is_called_as_a_function():
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.TransformerEncoderLayer(16, 2, 32, activation=torch.tanh, batch_first=True)
+            self.out = torch.nn.Linear(16, 10)
+
+        def forward(self, x):
+            return self.out(self.inner(x.reshape(len(x), 4, 16)).mean(1))
+
+    torch.manual_seed(0)
+    with pytest.raises(CannotApply, match="tanh is called as a function"):
+        cured(examined(THEIRS, Network(), X, Y), "activation", "vanishing-gradient")
