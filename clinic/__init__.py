@@ -1,0 +1,7 @@
+"""The clinic: sick and healthy networks with known diagnoses, which the doctor is examined on.
+
+Read in this order: `problems` are the data and `networks` the healthy networks; `setting` puts one of each together
+with an optimiser and trains it; `healthy` lists the settings that are fine; `faults` are the ways to spoil one and
+`sick` the spoiled ones; `case` is what an examiner sees of both, `cases` all of them. `measure` proves that the sick
+ones are harmed and the healthy ones are not; `python -m clinic` shows it.
+"""

@@ -1,0 +1,65 @@
+"""The doctor's examination in the clinic: what counts as right, and the record of what was said."""
+
+import pytest
+import typer
+from clinic import examine
+from clinic.__main__ import main
+from clinic.cases import CASES
+from clinic.examine import Examined, figures
+from typer.testing import CliRunner
+
+SICK = CASES["mlp-circles-cannot-overfit-batch-linear-chainrule"]
+WELL = CASES["mlp-circles-healthy-chainrule"]
+PLACED = CASES["mlp-digits-deep-dead-batchnorm-zero-scale-chainrule"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(examine, "RECORD", tmp_path / "examined.json")
+    app = typer.Typer()
+    app.command()(main)
+    return lambda *arguments: CliRunner().invoke(app, [*arguments])
+
+
+def test_the_command_examines_prints_and_keeps_what_the_doctor_said(run):
+    done = run("--no-repair", "--only", SICK.name, "--only", WELL.name)
+    assert done.exit_code == 0
+    assert "100.0%" in done.output
+    assert "0.0%" in done.output
+    kept = examine.read()
+    assert kept.keys() == {SICK.name, WELL.name}
+    assert kept[SICK.name].code == "cannot-overfit-batch"
+    assert kept[WELL.name].findings == ()
+    assert kept[SICK.name].score is None
+
+
+def test_the_list_shows_what_was_kept(run):
+    assert "exploding-gradient" not in run("--list", "--only", WELL.name).output
+    examine.write({WELL.name: Examined((("exploding-gradient", ("0",)),), 1.0)})
+    assert "exploding-gradient" in run("--list", "--only", WELL.name).output
+
+
+def test_only_the_first_finding_counts():
+    right, wrong = ("cannot-overfit-batch", ("",)), ("dying-relu", ("2",))
+    assert Examined((right, wrong), 0.0).is_right(SICK)
+    assert not Examined((wrong, right), 0.0).is_right(SICK)
+    assert not Examined((), 0.0).is_right(SICK)
+    assert not Examined((right,), 0.0, error="ValueError").is_right(SICK)
+    assert not Examined((wrong,), 0.0).is_right(WELL)
+
+
+def test_the_right_finding_must_name_a_right_layer_first():
+    place = PLACED.layers[0]
+    assert Examined((("dead-batchnorm", (place, "elsewhere")),), 0.0).is_right_place(PLACED)
+    assert not Examined((("dead-batchnorm", ("elsewhere", place)),), 0.0).is_right_place(PLACED)
+
+
+def test_figures_are_shares_of_the_sick_and_of_the_healthy():
+    answers = {
+        SICK.name: Examined((("cannot-overfit-batch", ("",)),), 0.0, score=95.0, healthy=97.0),
+        PLACED.name: Examined((("dying-relu", ("12",)),), 0.0, score=10.0, healthy=97.0),
+        WELL.name: Examined((("dying-relu", ("2",)),), 0.0),
+    }
+    seen = figures([SICK, PLACED, WELL], answers)
+    assert (seen.sick, seen.healthy, seen.detection, seen.repaired) == (2, 1, 0.5, 0.5)
+    assert (seen.localisation, seen.false_alarms) == (0.0, 1.0)
