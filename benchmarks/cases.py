@@ -1,4 +1,4 @@
-"""What is measured: networks, derivatives of the functions in `problems`, the numbers they start from.
+"""What is measured: `networks`, derivatives of the functions in `problems`, the numbers they start from.
 
 Everything here is plain NumPy and depends on nothing but a seed, so every process makes the same numbers.
 """
@@ -7,76 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 
 from benchmarks import problems
 from benchmarks.contenders import Float32, Float64
-
-
-@dataclass(frozen=True)
-class MLP:
-    """A training step of a ReLU network: forward, softmax cross-entropy, backward, plain SGD; all in float32.
-
-    Attributes:
-        widths: units of the input, of each hidden layer, and of the output (the classes).
-        batch: rows of the batch, the same one in every step.
-        learning_rate: of SGD.
-        near_identity: start hidden layers near the identity (Le, Jaitly, Hinton 2015, "A Simple Way to Initialize
-            Recurrent Networks of Rectified Linear Units") and the last one small. Otherwise all start as `nn.Linear`
-            does in PyTorch and here, evenly from ±1/√inputs; the gradients of a hundred such layers vanish below the
-            smallest normal float32, and what a framework does with subnormal numbers is part of its time.
-    """
-
-    name: str
-    widths: tuple[int, ...]
-    batch: int
-    learning_rate: float
-    near_identity: bool = False
-
-    kind: ClassVar[str] = "mlp"
-    tolerance: ClassVar[float] = 1e-4
-    results: ClassVar[int] = 50
-
-    @property
-    def vanishing(self) -> bool:
-        """Whether gradients fall below the smallest normal float32."""
-        return len(self.widths) > 50 and not self.near_identity
-
-    @property
-    def layers(self) -> list[tuple[int, int]]:
-        """Inputs and outputs of each layer."""
-        return list(pairwise(self.widths))
-
-    def parameters(self) -> list[tuple[Float32, Float32]]:
-        """Weight (out, in) and bias (out,) of every layer."""
-        rng = np.random.default_rng(0)
-        pairs = []
-        for fan_in, fan_out in self.layers:
-            bound = 1 / np.sqrt(fan_in)
-            weight = rng.uniform(-bound, bound, (fan_out, fan_in))
-            bias = rng.uniform(-bound, bound, fan_out)
-            if self.near_identity:
-                weight = np.eye(fan_in) + 0.01 * weight if fan_in == fan_out else 0.1 * weight
-                bias = 0.01 * bias
-            pairs.append((weight.astype(np.float32), bias.astype(np.float32)))
-        return pairs
-
-    def state_dict(self) -> dict[str, Float32]:
-        """`parameters` under the names they have in a `Sequential` of linear layers with an activation in between."""
-        return {
-            f"{2 * place}.{name}": value
-            for place, pair in enumerate(self.parameters())
-            for name, value in zip(("weight", "bias"), pair, strict=True)
-        }
-
-    def data(self) -> tuple[Float32, np.ndarray]:
-        """Inputs (batch, in) and class indices (batch,)."""
-        rng = np.random.default_rng(1)
-        inputs = rng.standard_normal((self.batch, self.widths[0])).astype(np.float32)
-        return inputs, rng.integers(0, self.widths[-1], self.batch)
+from benchmarks.networks import CNN, GPT, LSTM, MLP
 
 
 @dataclass(frozen=True)
@@ -205,6 +142,12 @@ MLPS = (
     MLP("the same, near the identity", (64, *[64] * 100, 10), batch=64, learning_rate=0.01, near_identity=True),
     MLP("MLP 1024-2048-2048-1024-10", (1024, 2048, 2048, 1024, 10), batch=256, learning_rate=0.01),
 )
+NETWORKS = (
+    LSTM("LSTM, 64 steps, batch 32, 64→128", steps=64, batch=32, features=64, width=128),
+    LSTM("LSTM, 256 steps, batch 16, 32→64", steps=256, batch=16, features=32, width=64),
+    CNN("CNN 1×28×28, conv16-pool-conv32-pool-10, batch 64", side=28, channels=(16, 32), batch=64),
+    GPT("GPT, 2 layers, width 128, 4 heads, 64 tokens, batch 8", layers=2, width=128, heads=4, tokens=64, batch=8),
+)
 SCALAR = Scalar()
 DEEP = (
     Deep("50 layers of tanh", "tanh"),
@@ -235,6 +178,6 @@ LOOPS = (
     ),
 )  # fmt: skip
 
-Timed = MLP | Scalar | Derivative | Loop
+Timed = MLP | LSTM | CNN | GPT | Scalar | Derivative | Loop
 Case = Timed | Deep
-CASES: dict[str, Case] = {case.name: case for case in (*MLPS, SCALAR, *DERIVATIVES, *LOOPS, *DEEP)}
+CASES: dict[str, Case] = {case.name: case for case in (*MLPS, *NETWORKS, SCALAR, *DERIVATIVES, *LOOPS, *DEEP)}

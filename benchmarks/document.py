@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.cases import MLP, Derivative
+from benchmarks.cases import Derivative
 from benchmarks.machine import DISTURBED
+from benchmarks.networks import Network
 from benchmarks.results import Results, write_text
 from benchmarks.tables import tables
 
@@ -16,9 +17,9 @@ _HOW = f"""\
 ## How it is measured
 
 Every contender does the same work from the same weights on the same data, written as its own documentation would
-write it (`benchmarks/contenders/`). Before anything is timed, the losses of all of them over {MLP.results} steps must
-agree to a relative {MLP.tolerance:.0e}, and values and derivatives in float64 to {Derivative.tolerance:.0e} (an array
-by its products with random directions); the run stops if they do not.
+write it (`benchmarks/contenders/`). Before anything is timed, the losses of all of them over {Network.results}
+steps must agree to a relative {Network.tolerance:.0e}, and values and derivatives in float64 to
+{Derivative.tolerance:.0e} (an array by its products with random directions); the run stops if they do not.
 
 Frameworks that share a process disturb each other: the threads of one keep spinning while the next computes. So each
 contender has a process of its own, and they take turns: in every round, in a new order, each runs for a while and the

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.cases import MLP, MLPS, Deep
+from benchmarks.cases import MLPS, Deep
 from benchmarks.contenders import SUBJECT, Contender
 from benchmarks.crew import Member, crew
+from benchmarks.networks import MLP
 from benchmarks.results import KeptMemory, MemoryRow, StepMemory, StepMemoryRow
 
 _DEPTHS = [10, 100, 1000]

@@ -22,11 +22,11 @@ def tables(results: Results) -> Iterator[Table]:
     """Every table that there are figures for."""
     if any(row.reference for row in results.timed):
         yield summary(results)
-    for kind, title, reading in _TIMED:
-        rows = [row for row in results.timed if row.kind == kind]
+    for kinds, title, reading in _TIMED:
+        rows = [row for row in results.timed if row.kind in kinds]
         if rows:
             yield Table(title, f"{reading} {_RATIOS}", _times(rows))
-    steps = [row for row in results.timed if row.kind == "mlp"]
+    steps = [row for row in results.timed if row.kind in (*_MLP, *_NETWORKS)]
     if results.first_calls:
         yield Table(
             "The first call",
@@ -78,11 +78,17 @@ _RATIOS = (
     "median and quartiles over the rounds."
 )
 
+_MLP, _NETWORKS = ("mlp",), ("lstm", "cnn", "gpt")
 _TIMED = (
-    ("mlp", "One training step", "A step is forward, backward and the SGD update."),
-    ("scalar", "Gradient of a scalar function of a float", "A call, from float to gradient."),
-    ("derivative", "Derivatives of array functions", "In float64."),
-    ("loop", "Loops over scalars", "The value and the gradient of a Python loop or recursion over floats, in float64."),
+    (_MLP, "One training step", "A step is forward, backward and the SGD update."),
+    (_NETWORKS, "One training step of other networks", "Recurrence, convolution, attention; a step as above."),
+    (("scalar",), "Gradient of a scalar function of a float", "A call, from float to gradient."),
+    (("derivative",), "Derivatives of array functions", "In float64."),
+    (
+        ("loop",),
+        "Loops over scalars",
+        "The value and the gradient of a Python loop or recursion over floats, in float64.",
+    ),
 )
 
 

@@ -16,9 +16,10 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.agreement import Digest, digest
-from benchmarks.cases import CASES, MLP, Deep
+from benchmarks.cases import CASES, Deep
 from benchmarks.contenders import BY_KEY, Workload
 from benchmarks.machine import peak_resident_bytes, resident_bytes
+from benchmarks.networks import MLP
 
 #: A block has at least this many repetitions, however long they take.
 _FEWEST = 3

@@ -1,9 +1,9 @@
 """Those who are compared. Each module here writes the same work as a user of its framework would.
 
-A module has a function for every kind of row it takes part in. `mlp`, `scalar`, `derivative` and `loop` take the case
-and return `Settings`; `memory` takes the case and returns a `ForwardPass`. Where there is a function `reset`, it is
-called when a case is done with. Nothing but the standard library and NumPy is imported here, so that a process loads
-only the framework it runs.
+A module has a function for every kind of row it takes part in. `memory` takes the case and returns a `ForwardPass`, all
+others (`mlp`, `lstm`, `cnn`, `gpt`, `scalar`, `derivative`, `loop`) take it and return `Settings`. Where there is a
+function `reset`, it is called when a case is done with. Nothing but the standard library and NumPy is imported here, so
+that a process loads only the framework it runs.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def _no_c_compiler() -> str:
     return f"there is no compiler called {' or '.join(absent)}; name yours in CC and CXX" if absent else ""
 
 
-_ALL = ("mlp", "scalar", "derivative", "loop")
+_STEPS = ("mlp", "lstm", "cnn", "gpt")
+_ALL = (*_STEPS, "scalar", "derivative", "loop")
 
 SUBJECT = Contender("chainrule_eager", "chainrule", "chainrule", (*_ALL, "memory"), cold=True)
 COMPILED = Contender("chainrule_compiled", "chainrule compiled", "chainrule", _ALL, cold=True, lack=_no_compile)
@@ -108,7 +109,7 @@ CONTENDERS = (
     COMPILED,
     SUBJECT,
     Contender("torch_eager", "PyTorch eager", "torch", (*_ALL, "memory"), cold=True),
-    Contender("torch_compiled", "torch.compile", "torch", ("mlp", "derivative", "loop"), cold=True),
+    Contender("torch_compiled", "torch.compile", "torch", (*_STEPS, "derivative", "loop"), cold=True),
     Contender("jax_eager", "JAX without jit", "jax", ("scalar",)),
     Contender("jax_jit", "JAX jit", "jax", _ALL, cold=True),
     Contender("hips_autograd", "HIPS autograd", "autograd", ("mlp", "scalar")),

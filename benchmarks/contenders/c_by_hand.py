@@ -15,8 +15,9 @@ import numpy as np
 import threadpoolctl
 
 from benchmarks import problems
-from benchmarks.cases import MLP, Loop
+from benchmarks.cases import Loop
 from benchmarks.contenders import Settings, Workload, repeated
+from benchmarks.networks import MLP
 
 _SOURCES = Path(__file__).parent / "c"
 _FLAGS = (

@@ -9,9 +9,10 @@ import os
 from collections.abc import Callable
 
 import chainrule as cr
-from benchmarks.cases import MLP, Derivative, Loop, Scalar
+from benchmarks.cases import Derivative, Loop, Scalar
 from benchmarks.contenders import Settings, Workload, chainrule_derivatives
 from benchmarks.contenders.chainrule_eager import network, scalar_workload
+from benchmarks.networks import Network
 from chainrule import nn, optim
 
 
@@ -21,12 +22,15 @@ def _compiled(function: Callable) -> Callable:
     return cr.compile(function, strict=True, threads=threads if 0 < threads < (os.cpu_count() or 1) else None)
 
 
-def mlp(case: MLP) -> Settings:
+def _training_step(case: Network) -> Settings:
     """A training step, compiled whole. Where the step drops its gradients last, the program need not write them."""
     return {"gradients dropped": lambda: _training(case, keeps=False), "kept": lambda: _training(case, keeps=True)}
 
 
-def _training(case: MLP, *, keeps: bool) -> Workload:
+mlp = lstm = cnn = gpt = _training_step
+
+
+def _training(case: Network, *, keeps: bool) -> Workload:
     model = network(case)
     inputs, targets = map(cr.tensor, case.data())
     optimizer = optim.SGD(model.parameters(), lr=case.learning_rate)

@@ -7,18 +7,22 @@ from collections.abc import Callable
 import numpy as np
 
 import chainrule as cr
-from benchmarks.cases import MLP, Deep, Derivative, Loop, Scalar
-from benchmarks.contenders import ForwardPass, Settings, Workload, chainrule_derivatives
-from benchmarks.graph import kept_by_graph, memory_of
+from benchmarks.cases import Deep, Derivative, Loop, Scalar
+from benchmarks.contenders import ForwardPass, Settings, Workload, chainrule_derivatives, modules
+from benchmarks.networks import GPT, Network
 from chainrule import nn, optim
+from chainrule.transforms.kept import kept_by, owner
 
 
-def mlp(case: MLP) -> Settings:
+def _training_step(case: Network) -> Settings:
     """A training step in its three phases."""
     return {"": lambda: _training(case)}
 
 
-def _training(case: MLP) -> Workload:
+mlp = lstm = cnn = gpt = _training_step
+
+
+def _training(case: Network) -> Workload:
     model = network(case)
     inputs, targets = map(cr.tensor, case.data())
     optimizer = optim.SGD(model.parameters(), lr=case.learning_rate)
@@ -35,12 +39,10 @@ def _training(case: MLP) -> Workload:
     return Workload({"forward": forward, "backward": backward, "update": optimizer.step}, lambda: loss.item())
 
 
-def network(case: MLP) -> nn.Sequential:
+def network(case: Network) -> nn.Module:
     """The network of a case, with its parameters."""
-    model = nn.Sequential()
-    for fan_in, fan_out in case.layers:
-        model.extend([nn.Linear(fan_in, fan_out), nn.ReLU()])
-    model = model[:-1]
+    how = {"block": nn.TransformerEncoderLayer} if isinstance(case, GPT) else {}
+    model = modules.network(nn, case, **how)
     model.load_state_dict(case.state_dict())
     return model
 
@@ -89,7 +91,7 @@ def memory(case: Deep) -> ForwardPass:
 
     def run() -> tuple[object, dict[int, int]]:
         result = model(inputs)
-        own = memory_of([tensor.data for tensor in (*model.parameters(), *model.buffers())])
-        return result, {address: size for address, size in kept_by_graph(result).items() if address not in own}
+        own = {id(owner(tensor._value)) for tensor in (*model.parameters(), *model.buffers())}
+        return result, {key: entry.nbytes for key, entry in kept_by([result]).items() if key not in own}
 
     return run

@@ -6,8 +6,9 @@ import autograd
 import autograd.numpy as anp
 import numpy as np
 
-from benchmarks.cases import MLP, Scalar
+from benchmarks.cases import Scalar
 from benchmarks.contenders import Settings, Workload
+from benchmarks.networks import MLP
 
 
 def mlp(case: MLP) -> Settings:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.cases import MLP
 from benchmarks.contenders import Float32, Settings, Workload
+from benchmarks.networks import MLP
 
 
 def mlp(case: MLP) -> Settings:

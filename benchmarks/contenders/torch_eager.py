@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.cases import MLP, Deep, Derivative, Loop, Scalar
-from benchmarks.contenders import ForwardPass, Settings, Workload, torch_derivatives
+from benchmarks.cases import Deep, Derivative, Loop, Scalar
+from benchmarks.contenders import ForwardPass, Settings, Workload, modules, torch_derivatives
+from benchmarks.contenders.torch_block import Block
+from benchmarks.networks import CNN, GPT, Network
 
 
 def reset() -> None:
@@ -19,7 +21,7 @@ def reset() -> None:
     torch.set_flush_denormal(False)
 
 
-def mlp(case: MLP) -> Settings:
+def _training_step(case: Network) -> Settings:
     """A training step with each implementation of the update."""
     return with_and_without_subnormals(
         case,
@@ -31,7 +33,20 @@ def mlp(case: MLP) -> Settings:
     )
 
 
-def with_and_without_subnormals(case: MLP, settings: Settings) -> Settings:
+mlp = lstm = _training_step
+
+
+def cnn(case: CNN) -> Settings:
+    """The same, and with channels on the last axis."""
+    return {**_training_step(case), "channels last, fused SGD": partial(training, case, channels_last=True, fused=True)}
+
+
+def gpt(case: GPT) -> Settings:
+    """The same, and with blocks that do nothing but what this network needs."""
+    return {**_training_step(case), "blocks by hand, fused SGD": partial(training, case, block=Block, fused=True)}
+
+
+def with_and_without_subnormals(case: Network, settings: Settings) -> Settings:
     """Where gradients vanish, every setting a second time with subnormal numbers counted as zero."""
     if not case.vanishing:
         return settings
@@ -47,10 +62,20 @@ def with_and_without_subnormals(case: MLP, settings: Settings) -> Settings:
     }
 
 
-def training(case: MLP, compiler: Callable[[Any], Any] | None = None, **sgd_options: bool) -> Workload:
+def training(
+    case: Network,
+    compiler: Callable[[Any], Any] | None = None,
+    *,
+    channels_last: bool = False,
+    block: type = nn.TransformerEncoderLayer,
+    **sgd_options: bool,
+) -> Workload:
     """A step in its three phases; `compiler` transforms the function that computes the loss."""
-    model = _network(case)
+    model = _network(case, block)
     inputs, targets = map(torch.from_numpy, case.data())
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+        inputs = inputs.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=case.learning_rate, **sgd_options)
     loss = torch.zeros(())
 
@@ -71,11 +96,12 @@ def training(case: MLP, compiler: Callable[[Any], Any] | None = None, **sgd_opti
     return Workload({"forward": forward, "backward": backward, "update": optimizer.step}, lambda: loss.item())
 
 
-def _network(case: MLP) -> nn.Sequential:
-    model = nn.Sequential()
-    for fan_in, fan_out in case.layers:
-        model.extend([nn.Linear(fan_in, fan_out), nn.ReLU()])
-    model = model[:-1]
+def _network(case: Network, block: type) -> nn.Module:
+    how: dict[str, Any] = {}
+    if isinstance(case, GPT):
+        mask = nn.Transformer.generate_square_subsequent_mask(case.tokens)
+        how = {"block": block, "mask": mask, "enable_nested_tensor": False}
+    model = modules.network(nn, case, **how)
     model.load_state_dict({path: torch.from_numpy(value) for path, value in case.state_dict().items()})
     return model
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from benchmarks import contenders, timing
 from benchmarks.agreement import Agreement, Disagreement, agree, digest
-from benchmarks.cases import CASES, DEEP, DERIVATIVES, LOOPS, MLPS, SCALAR
-from benchmarks.contenders import BOUND, BY_KEY, CONTENDERS
+from benchmarks.cases import CASES, DEEP, DERIVATIVES, LOOPS, MLPS, NETWORKS, SCALAR
+from benchmarks.contenders import BOUND, BY_KEY, CONTENDERS, SUBJECT
 from benchmarks.crew import TooSlow, crew
 from benchmarks.forward_mode import peak_bytes
-from benchmarks.graph import kept_by_graph
 from benchmarks.memory import kept, of_step
+from benchmarks.networks import Network
 from benchmarks.problems import determinant
 from benchmarks.results import Column, FirstCall, Quartiles, Results, TimedRow
 from benchmarks.tables import tables
@@ -25,6 +25,7 @@ import chainrule as cr
 
 TOLERANCE = MLPS[0].tolerance
 SECONDS_TO_COMPILE = {"torch_compiled"}
+SECONDS_TO_COMPILE_LSTM = {"chainrule_compiled"}
 QUICK = [contender for contender in CONTENDERS if not contender.missing and contender.key not in SECONDS_TO_COMPILE]
 COMPILES_AT_ONCE = (*MLPS[:2], MLPS[3], SCALAR, *DERIVATIVES)
 
@@ -59,6 +60,23 @@ def test_loops_over_scalars_compute_the_same_where_nothing_is_unrolled_for_minut
     assert agreement.deviation < case.tolerance
 
 
+@pytest.mark.parametrize("case", NETWORKS, ids=lambda case: case.name)
+def test_recurrent_convolutional_and_attention_networks_compute_the_same_losses(case, members, monkeypatch):
+    monkeypatch.setattr(Network, "results", 5)  # the benchmark itself compares 50
+    slow = SECONDS_TO_COMPILE_LSTM if case.kind == "lstm" else set()
+    playing = [m for m in members if case.kind in m.contender.kinds and m.contender.key not in slow]
+
+    entries, reasons, agreement = prepare(case, playing, within=60)
+    for member in playing:
+        member.ask("forget", case=case.name)
+
+    assert reasons == {}
+    assert {entry.member.contender.key for entry in entries} == (
+        {"chainrule_eager", "chainrule_compiled", "torch_eager", "jax_jit"} - slow
+    )
+    assert agreement.deviation < case.tolerance
+
+
 def test_the_determinant_by_minors_is_the_determinant():
     entries = np.random.default_rng(3).standard_normal(49)
 
@@ -68,8 +86,9 @@ def test_the_determinant_by_minors_is_the_determinant():
 def test_the_loss_falls_by_far_more_than_the_tolerance_so_that_agreement_says_something(members):
     shallow_and_deep = (*MLPS[:2], MLPS[4])  # in the other deep row gradients vanish; this is its twin
     assert shallow_and_deep[-1].near_identity
-    for case in shallow_and_deep:
-        _, _, agreement = prepare(case, members[:1], within=60)
+    (eager,) = (member for member in members if member.contender is SUBJECT)
+    for case in (*shallow_and_deep, *NETWORKS):
+        _, _, agreement = prepare(case, [eager], within=60)
 
         assert agreement.first - agreement.last > 100 * TOLERANCE * agreement.first
 
@@ -182,16 +201,6 @@ def test_the_memory_of_a_step_holds_at_least_the_parameters():
     assert step.peak >= step.held >= row.parameters
 
 
-def test_what_the_graph_keeps_is_counted_once_and_in_whole_blocks():
-    x = cr.tensor([[1.0, 2.0, 3.0]] * 4, requires_grad=True)  # 96 bytes
-    y = x.tanh()  # 96 bytes: the rule of tanh reads y
-    z = y * y[:2].sum(axis=0) + x  # the product reads y again, and the sum: 24 bytes; the addition reads nothing
-
-    blocks = kept_by_graph(z)
-
-    assert sorted(blocks.values()) == [24, 96]
-
-
 def test_the_peak_memory_of_forward_mode_does_not_grow_with_depth():
     shallow, deep = peak_bytes(5, side=64), peak_bytes(500, side=64)
 
@@ -199,7 +208,7 @@ def test_the_peak_memory_of_forward_mode_does_not_grow_with_depth():
 
 
 def test_cases_have_names_of_their_own():
-    assert len(CASES) == len(MLPS) + 1 + len(DERIVATIVES) + len(LOOPS) + len(DEEP)
+    assert len(CASES) == len(MLPS) + len(NETWORKS) + 1 + len(DERIVATIVES) + len(LOOPS) + len(DEEP)
 
 
 def row_of(medians, missing=()):
