@@ -61,7 +61,7 @@ bench: $(PEERS)
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .*_cache
-	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find src tests benchmarks clinic examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(DEV):   EXTRAS = [dev]
 $(PEERS): EXTRAS = [dev,peers]
