@@ -471,3 +471,25 @@ def test_many_dead_units_are_a_cause_of_their_own_and_some_only_follow():
     assert [f.follows_from for f in ordered([large, dead])] == ["", ""]
     small = replace(large, evidence={"scale": 0.01})
     assert [f.follows_from for f in ordered([small, dead])] == ["", "wrong-initialization"]
+
+
+# What is usual, though it looks odd ---------------------------------------------------------------------------------
+
+
+class Branch(nn.Module):
+    def __init__(self):
+        self.a, self.norm = nn.Linear(32, 32), nn.BatchNorm1d(32)
+        self.norm.weight.data = np.zeros(32, np.float32)
+
+    def forward(self, x):
+        return x + self.norm(self.a(x).relu())
+
+
+def test_a_residual_branch_may_start_with_scale_zero():
+    model = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), *[Branch() for _ in range(4)], nn.Linear(32, 4))
+    assert causes(model, optimizer=cr.optim.SGD(model.parameters(), lr=0.1)) == []
+
+
+def test_a_loss_that_does_not_use_the_targets_is_found():
+    loss = lambda output, target: (output**2).mean()
+    assert causes(stack(2, nn.ReLU), loss)[0] == ("wrong-loss", "")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import optree
 
 from chainrule.core.namespace import namespace_of
 from chainrule.doctor import statistics
@@ -182,6 +183,7 @@ class Anatomy:
             self._mismatch(event, module, subject) if running is not None else None,
             bool(getattr(subject.model, "training", True)),
             getattr(module, "momentum", None) if running is not None else None,
+            bool(self.skipped >> event.number & 1),
         )
 
     def _mismatch(self, event: Event, module: Any, subject: Subject) -> float | None:
@@ -315,7 +317,25 @@ def loss_of(subject: Subject, observer: Observer, output: Any, loss: Any, first:
         targets_whole=whole,
         classes=kinds if 0 < kinds <= 1000 else None,
         agreement=_agreement(subject, outputs[0], labels) if len(outputs) == 1 and labels is not None else None,
+        uses_targets=_uses_targets(subject, outputs[0]) if labels is not None and kinds != 1 and outputs else None,
     )
+
+
+def _uses_targets(subject: Subject, output: Any) -> bool | None:
+    """Whether a loss of outputs that differ changes when each example gets the targets of the next."""
+    inputs, targets = parts(subject.batch)
+    try:
+        count = len(leaves(targets)[0])
+        moved = optree.tree_map(lambda leaf: leaf[np.roll(np.arange(count), 1)], targets)
+        values = np.random.default_rng(0).uniform(
+            0.2, 0.8, tuple(output.shape)
+        )  # probabilities, as some losses ask for
+        with subject.quietly():
+            probe = subject.constant(values, output)
+            first, other = (subject.loss(probe, (inputs, given)) for given in (targets, moved))
+        return bool(np.any(statistics.as_numpy(subject.array(first)) != statistics.as_numpy(subject.array(other))))
+    except Exception:  # outputs or targets of a kind of their own
+        return None
 
 
 def _agreement(subject: Subject, output: Any, labels: np.ndarray) -> float | None:

@@ -137,6 +137,7 @@ class Normalization:
         training: whether the network around it was in training mode.
         momentum: share by which its running statistics move to each batch's; None where there are none, or where they
             are the mean of all batches.
+        skipped: whether a path leads around it: the last one of a residual branch often starts with scale zero.
     """
 
     path: str
@@ -148,6 +149,7 @@ class Normalization:
     running_mismatch: float | None
     training: bool
     momentum: float | None = None
+    skipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,7 @@ class Loss:
         targets_integer: whether they are of an integer type.
         targets_whole: whether all are whole numbers.
         classes: how many different values they have, where they are whole and there are at most 1000; else None.
+        uses_targets: whether it changes when the targets are given to other examples; None where that is not known.
         agreement: cosine between where the loss pushes the output and where the targets are: for classes up at the
             true one, for numbers from the output to the target. None where the two cannot be told.
     """
@@ -216,6 +219,7 @@ class Loss:
     targets_whole: bool
     classes: int | None
     agreement: float | None = None
+    uses_targets: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -313,6 +317,7 @@ class Trial:
         seconds: what it took.
         chance: with `validation`: the held-out loss after training where the answers are given to other examples'
             targets. Where `validation`'s last is no lower, nothing was learned that holds.
+        lowest: the loss that a tuned copy reached in four times as many steps, tried where `best` left over half of it.
         first_updates: ‖update‖/‖parameter‖ of each parameter at the first step of the network's own optimiser.
     """
 
@@ -327,6 +332,7 @@ class Trial:
     best_optimizer: str
     seconds: float
     chance: float | None = None
+    lowest: float | None = None
     first_updates: Mapping[str, float] = field(default_factory=dict)
 
 

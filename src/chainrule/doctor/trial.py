@@ -18,6 +18,8 @@ from chainrule.doctor.training import Progress, held_out_loss, length, loss_of, 
 
 QUICK_STEPS = 7
 THOROUGH_STEPS = 60
+MUCH_LEFT, LONGER = 0.5, 4
+"""Where a tuned copy has left so much of the loss, another one is trained so many times as long."""
 
 
 def on_batch(
@@ -46,6 +48,9 @@ def on_batch(
         run = train(copy, again(), steps, ratios=True, progress=progress, what="training on one batch")
         last = loss_of(copy) if run.finite else math.nan
         words = describe(copy)
+    lowest = None
+    if best is not None and rate is not None and best > MUCH_LEFT * abs(run.losses[0]):
+        lowest = reached(subject, again, LONGER * steps, rate, seed, progress)
     return Trial(
         "same",
         words if own else f"{words} (tuned; none was given)",
@@ -57,6 +62,7 @@ def on_batch(
         best,
         "" if best is None else f"Adam, lr {rate:.3g}",
         time.perf_counter() - started,
+        lowest=lowest,
         first_updates=run.first_updates if own else {},
     )
 

@@ -115,7 +115,7 @@ def _range(name: str) -> str:
 def wrong_loss(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """The loss is of the wrong kind for the targets, or is compared with targets of another shape."""
     loss = exam.loss
-    why = None if loss is None or loss.targets is None else _misfit(loss) or _opposed(loss, limits)
+    why = None if loss is None or loss.targets is None else _unused(loss) or _misfit(loss) or _opposed(loss, limits)
     if loss is None or why is None:
         return
     yield Finding(
@@ -128,6 +128,12 @@ def wrong_loss(exam: Examination, limits: Limits) -> Iterator[Finding]:
         why,
         (),
     )  # fmt: skip
+
+
+def _unused(loss: Loss) -> str | None:
+    if loss.uses_targets is False and loss.value:
+        return "the loss stays the same when the targets are given to other examples: it does not use them"
+    return None
 
 
 def _misfit(loss: Loss) -> str | None:

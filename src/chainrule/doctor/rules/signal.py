@@ -131,7 +131,10 @@ def wrong_initialization(exam: Examination, limits: Limits) -> Iterator[Finding]
     """The weights of some layers are too large or too small for their fan-in and activation."""
     wrong: list[tuple[float, Layer, float]] = []
     hidden = exam.layers[:-1]
+    told = {finding.layer for finding in through_time(exam, limits) if finding.code == "bptt-exploding"}
     for layer in exam.layers:
+        if layer.path in told:
+            continue  # that says more: which of its matrices is too large, and what it does
         if layer.kind == "embedding" or layer.weight.count < 16 or _is_trained(exam, layer, limits):
             continue
         scale = weight_scale(layer)

@@ -52,9 +52,9 @@ def _bad(loss: float) -> float:
 def learning_rate_too_low(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """Steps that leave the weights where they are, though the gradient arrives."""
     moved = {parameter.path for parameter in exam.parameters if parameter.optimized is not False}
-    own = [layer for layer in exam.layers if moved.intersection(layer.parameters)]
+    own = [layer for layer in exam.layers if moved.intersection(layer.parameters) and layer.gradient_norm]
     ratios = [layer.update_ratio for layer in own if layer.update_ratio is not None]
-    if not exam.optimizer or not ratios or not any(layer.gradient_norm for layer in own):
+    if not exam.optimizer or not ratios:
         return
     length = median(ratios)
     trial = trial_of(exam, "same", "watched")
@@ -174,7 +174,7 @@ def cannot_overfit_batch(exam: Examination, limits: Limits) -> Iterator[Finding]
     if own > limits.overfit and pulled > 1:
         yield _held_down(exam, trial, own, pulled, limits)
         return
-    left = min(trial.best / start, own)
+    left = min(trial.best / start, own, math.inf if trial.lowest is None else trial.lowest / start)
     if not left > limits.overfit:
         return
     yield Finding(

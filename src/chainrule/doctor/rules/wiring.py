@@ -110,7 +110,7 @@ def dead_batchnorm(exam: Examination, limits: Limits) -> Iterator[Finding]:
                 f"with momentum {norm.momentum:g} its running statistics never follow the batches', and in evaluation "
                 "mode it goes by those it started with"
             )
-        elif norm.dead > limits.dead_channels:
+        elif norm.dead > limits.dead_channels and not norm.skipped:
             why = f"{percent(norm.dead)} of its channels have scale 0 or put out the same for every example"
         elif not norm.uses_batch and norm.training and mismatch > limits.running_mismatch:
             why = (
