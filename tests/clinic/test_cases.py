@@ -11,6 +11,7 @@ from clinic import measure
 from clinic.__main__ import main
 from clinic.case import Case, score
 from clinic.cases import CASES
+from clinic.frameworks import missing
 from clinic.measure import Measured, holds
 from typer.testing import CliRunner
 
@@ -268,8 +269,9 @@ def run(*arguments):
 
 
 def test_the_list_shows_the_chosen_half_of_the_chosen_cases():
-    chosen = [case for case in CASES.values() if case.half == "held-out" and "bottleneck" in case.name]
-    assert 0 < len(chosen) < len([case for case in SICK if case.fault == "bottleneck"])
+    here = [case for case in CASES.values() if not missing(case.framework) and "bottleneck" in case.name]
+    chosen = [case for case in here if case.half == "held-out"]
+    assert 0 < len(chosen) < len(here)
     printed = run("--list", "--half", "held-out", "--only", "bottleneck").output
     assert f"sick networks: {len(chosen)}, different faults: 1, healthy networks: 0" in printed
     assert "tuning" not in printed
