@@ -67,7 +67,7 @@ def learning_rate_too_low(exam: Examination, limits: Limits) -> Iterator[Finding
         "",
         Severity.SEVERE if length < limits.update_low else Severity.WARNING,
         {"lr": exam.optimizer.get("lr"), "update_ratio": length, "limit": limits.update_low},
-        f"A step of {exam.optimizer.get('name')} with lr {exam.optimizer.get('lr')} moves the weights by "
+        f"A step of {exam.optimizer.get('name')} with lr {exam.optimizer.get('lr', 0.0):.3g} moves the weights by "
         f"{number(length)} of their size; about 1e-3 is usual. The gradient arrives, the step makes nothing of it.",
     )
 
