@@ -64,11 +64,6 @@ def without_softmax(f: Framework) -> Loss:
     return f.nn.NLLLoss()
 
 
-def binary_cross_entropy_of_probabilities(f: Framework) -> Loss:
-    """For outputs that a sigmoid has made probabilities."""
-    return f.nn.BCELoss()
-
-
 def logarithm_of_softmax(f: Framework) -> Loss:
     """Cross-entropy by hand: exp overflows, or a probability rounds to 0."""
 

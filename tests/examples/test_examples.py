@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
-from examples import greedy_pretraining, long_memory, long_sequence
+from examples import deep_sigmoid, greedy_pretraining, long_memory, long_sequence
 
+import chainrule as cr
+from chainrule import nn
 from chainrule.data import load_digits, split
 
 
@@ -86,3 +88,10 @@ def test_help_and_sizes_that_make_no_sense_are_answered_in_words(example, capsys
         example.main(["--width", "0"])
     assert stop.value.code == 2
     assert "at least 1" in (error := capsys.readouterr().err) or "a layer 1" in error
+
+
+def test_the_doctor_finds_that_the_deep_sigmoid_network_vanishes():
+    nn.random.manual_seed(0)
+    made = deep_sigmoid.make()
+    report = cr.diagnose(made["model"], made["loss"], made["batch"], optimizer=made["optimizer"])
+    assert report.findings[0].code == "vanishing-gradient"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import FrameType
 from typing import Any
 
 from chainrule.core.namespace import namespace_of
@@ -19,12 +20,17 @@ def all_finite(value: Any) -> bool:
 
 
 def source_line() -> str:
-    """The innermost line of the call stack that is not chainrule's own: `file:line, in function`."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _is_internal(frame.f_globals.get("__name__", "")):
-        frame = frame.f_back
+    """The innermost line of the call stack that is of no library: `file:line, in function`."""
+    frame = users_frame()
     return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
 
 
-def _is_internal(module: str) -> bool:
-    return module.startswith(("chainrule.", "numpy", "contextlib", "functools"))
+_LIBRARIES = frozenset({"chainrule", "numpy", "torch", "optree", "contextlib", "functools"})
+
+
+def users_frame() -> FrameType:
+    """The innermost frame of the call stack that is of no library; the outermost one where all are."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
+        frame = frame.f_back
+    return frame

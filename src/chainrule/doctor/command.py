@@ -49,7 +49,7 @@ def command(
     path, colon, name = place.rpartition(":")
     if not colon or not path.endswith(".py"):
         raise Unusable(f"expected FILE.py:FUNCTION, got {place!r}")
-    sys.path.insert(0, str(Path(path).parent))
+    sys.path.insert(0, str(Path(path).parent))  # for what the function imports when it is called
     made = parts_of(_made(function_in(Path(path), name), name, seed), name)
     loss, batch = made.pop("loss"), made.pop("batch")
     printed = str(json) == "-"
@@ -71,6 +71,9 @@ def command(
         if treated is not None:
             console.print()
             console.print(treated)
+            if treated.best is not None:
+                console.print("\nThe same as code, after that of your own:\n")
+                typer.echo(treated.best.code)
     return HEALTHY if report.healthy else FINDINGS
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.core.anomaly import all_finite
 from chainrule.doctor import statistics
 from chainrule.doctor.anatomy import Anatomy, inputs_of, loss_of
 from chainrule.doctor.measurements import Cut, Examination, ParameterState
 from chainrule.doctor.observation import Observer
-from chainrule.doctor.origin import find_origin, finite
+from chainrule.doctor.origin import find_origin
 from chainrule.doctor.subjects import DoctorError, Subject, leaves
 from chainrule.doctor.training import loss_of as loss_value
 from chainrule.doctor.training import rehearsal
@@ -73,8 +74,8 @@ def _is_suspect(subject: Subject, observer: Observer, loss: Any, gradients: list
     return (
         any(spread.not_finite for spread in seen)
         or not all(map(math.isfinite, cotangents))
-        or not finite(subject.array(loss))
-        or not all(finite(gradient) for gradient in gradients if gradient is not None)
+        or not all_finite(subject.array(loss))
+        or not all(all_finite(gradient) for gradient in gradients if gradient is not None)
     )
 
 

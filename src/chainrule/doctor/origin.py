@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chainrule.core.namespace import namespace_of
+from chainrule.core.anomaly import all_finite, users_frame
 from chainrule.doctor import statistics
 from chainrule.doctor.measurements import Origin, Spread
 from chainrule.doctor.observation import Event, Given, Observer
 from chainrule.doctor.subjects import Subject, leaves, parts
-
-_LIBRARIES = ("chainrule", "torch", "numpy", "optree", "contextlib", "functools")
 
 
 def find_origin(subject: Subject) -> Origin | None:
     """The operation that first makes a value, or a gradient, that is not finite; None if all are finite."""
     inputs, _ = parts(subject.batch)
     for x in leaves(inputs):
-        if not finite(subject.array(x)):
+        if not all_finite(subject.array(x)):
             return Origin("input", "", "", "forward", (statistics.spread(subject.array(x)),))
     for path, parameter in subject.parameters():
-        if not finite(subject.array(parameter)):
+        if not all_finite(subject.array(parameter)):
             owner = path.rpartition(".")[0]
             return Origin(f"parameter {path}", owner, "", "forward", (statistics.spread(subject.array(parameter)),))
     tracer = _Tracer({subject.key(parameter): path for path, parameter in subject.parameters()})
@@ -33,16 +30,9 @@ def find_origin(subject: Subject) -> Origin | None:
         if tracer.origin is None and subject.is_recorded(loss):
             found = subject.gradients(loss, [parameter for _, parameter in subject.parameters()])
             for (path, _), gradient in zip(subject.parameters(), found, strict=True):
-                if gradient is not None and not finite(gradient):
+                if gradient is not None and not all_finite(gradient):
                     tracer.blame_reader_of_parameter(path)
     return tracer.origin
-
-
-def finite(x: Any) -> bool:
-    """Whether all elements are finite."""
-    x = statistics.floating(x)
-    xp = namespace_of(x)
-    return bool(xp.all(xp.isfinite(x), axis=None))
 
 
 @dataclass
@@ -65,21 +55,21 @@ class _Tracer(Observer):
     ) -> Event | None:
         event = super().operation(name, inputs, outputs, listen, None, path, parameters)
         where = self.path if path is None else path
-        if self.origin is None and not all(finite(array) for _, array in outputs if array is not None):
-            self.origin = Origin(name, where, users_line(), "forward", _spreads(inputs))
+        if self.origin is None and not all(all_finite(array) for _, array in outputs if array is not None):
+            self.origin = Origin(name, where, _users_line(), "forward", _spreads(inputs))
         if event is not None and listen is not None:
-            self._lines[event.number] = users_line()
+            self._lines[event.number] = _users_line()
             self._given[event.number] = _spreads(inputs)
             listen(lambda g: self._came_back(event, g))
         return event
 
     def unrecorded(self, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-        if self.origin is None and not all(finite(array) for array in outputs):
+        if self.origin is None and not all(all_finite(array) for array in outputs):
             given = tuple(statistics.spread(array) for array in inputs)
-            self.origin = Origin(name, self.path, users_line(), "forward", given)
+            self.origin = Origin(name, self.path, _users_line(), "forward", given)
 
     def _came_back(self, event: Event, cotangent: Any) -> None:
-        if self.origin is None and not finite(cotangent):
+        if self.origin is None and not all_finite(cotangent):
             self._blame([later for later in self.events if event.number in later.sources])
 
     def blame_reader_of_parameter(self, path: str) -> None:
@@ -100,12 +90,6 @@ def _spreads(inputs: Sequence[tuple[Hashable, Any]]) -> tuple[Spread, ...]:
     return tuple(statistics.spread(array) for _, array in inputs if array is not None)
 
 
-def users_line() -> str:
-    """The innermost running line of code that is of no library."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_globals.get("__name__", "").partition(".")[0]
-        if name not in _LIBRARIES:
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""
+def _users_line() -> str:
+    frame = users_frame()
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

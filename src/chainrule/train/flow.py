@@ -14,9 +14,8 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-import numpy as np
-
-from chainrule.core.tensor import Tensor
+from chainrule.core.tensor import Tensor, _raw
+from chainrule.doctor.statistics import norm
 from chainrule.nn import GRU, LSTM, Conv2d, Linear, Module, TransformerEncoderLayer
 
 VANISHING, EXPLODING = 1e-3, 1e3
@@ -100,7 +99,7 @@ class FlowProbe:
 
 
 def _note(norms: dict[Any, float], key: Any, gradient: Tensor) -> None:
-    norms[key] = norm(gradient)
+    norms[key] = norm(_raw(gradient))
 
 
 LAYERS = (Linear, Conv2d, LSTM, GRU, TransformerEncoderLayer)
@@ -133,12 +132,6 @@ def layer_span(layer: Module) -> str:
 def _weights(layer: Module) -> list[Any]:
     """Matrices and kernels; biases and scales are no weights."""
     return [parameter.data for parameter in layer.parameters() if parameter.ndim > 1]
-
-
-def norm(x: Any) -> float:
-    """The Euclidean norm of all elements; in float64, where tiny float32 numbers can be squared."""
-    values = np.asarray(x.data if isinstance(x, Tensor) else x, dtype=np.float64).ravel()
-    return math.sqrt(values @ values)
 
 
 # Reading it --------------------------------------------------------------------------------------------------------

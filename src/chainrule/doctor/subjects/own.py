@@ -37,9 +37,6 @@ class OwnSubject(Subject):
     def array(self, tensor: Any) -> Any:
         return _raw(tensor)
 
-    def is_tensor(self, value: Any) -> bool:
-        return isinstance(value, (Tensor, np.ndarray))
-
     def is_recorded(self, tensor: Any) -> bool:
         return isinstance(tensor, Tensor) and isinstance(tensor._node, Node)
 

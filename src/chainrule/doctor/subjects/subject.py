@@ -71,10 +71,6 @@ class Subject(ABC):
         """The plain array in a tensor of the framework, nothing recorded."""
 
     @abstractmethod
-    def is_tensor(self, value: Any) -> bool:
-        """Whether `value` is a tensor of the framework or a NumPy array."""
-
-    @abstractmethod
     def is_recorded(self, tensor: Any) -> bool:
         """Whether a gradient can be taken of it."""
 
@@ -206,10 +202,6 @@ class Subject(ABC):
         kept = {name: value for name, value in group.items() if isinstance(value, (int, float, str, tuple))}
         clipping = {} if self.clip_norm is None else {"clip_norm": float(self.clip_norm)}
         return {"name": type(self.optimizer).__name__, **kept, **clipping}
-
-    def parameter_norms(self) -> list[float]:
-        """The norm of each parameter."""
-        return [statistics.norm(self.array(parameter)) for _, parameter in self.parameters()]
 
 
 @contextmanager

@@ -49,9 +49,6 @@ class TorchSubject(Subject):
     def array(self, tensor: Any) -> Any:
         return tensor.detach() if isinstance(tensor, torch.Tensor) else tensor
 
-    def is_tensor(self, value: Any) -> bool:
-        return isinstance(value, (torch.Tensor, np.ndarray))
-
     def is_recorded(self, tensor: Any) -> bool:
         return isinstance(tensor, torch.Tensor) and tensor.requires_grad
 
