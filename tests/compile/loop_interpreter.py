@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import scipy.special
-from llvmlite import ir
 
 from chainrule.compile.kernels import Instruction, Loop
+from chainrule.compile.lanes import Module
 from chainrule.compile.loops import emit_loop
 from chainrule.compile.machine import Machine, compile_module
 
@@ -76,7 +76,7 @@ _Signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_in
 @functools.lru_cache(maxsize=64)
 def compiled(loop: Loop, machine: Machine) -> Any:
     """The native function of a kernel, and the module it lives in."""
-    module = ir.Module("test")
+    module = Module("test", scales=machine.vector_bits == 512)
     emit_loop(module, loop, "kernel", machine)
     native = compile_module(module, machine)
     return _Signature(native.address("kernel")), native

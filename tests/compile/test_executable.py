@@ -90,8 +90,9 @@ def test_thousands_of_runs_give_the_same_right_numbers(threads):
         assert y.tobytes() == first.tobytes()
 
 
-def test_a_program_without_calls_can_be_run_again_and_again():
-    step = Executable(Program((), {}, 0, 0, 2), machine())
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_program_without_calls_can_be_run_again_and_again(threads):
+    step = Executable(Program((), {}, 0, 0, threads), machine())
     for _ in range(1000):
         step.run()
 

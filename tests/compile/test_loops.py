@@ -180,8 +180,9 @@ def kernels(draw):
     for value in [values[-1], *draw(st.lists(st.sampled_from(values), max_size=2))]:
         kernel.store(value)
     arguments = kernel.arguments
-    loop = Loop(kernel.outer, kernel.inner, tuple(kernel.body), tuple(a.dtype for a in arguments), kernel.serial)
-    return loop, arguments
+    dtypes = tuple(a.dtype for a in arguments)
+    backward = draw(st.booleans())
+    return Loop(kernel.outer, kernel.inner, tuple(kernel.body), dtypes, kernel.serial, backward), arguments
 
 
 @given(kernels(), st.sampled_from([32, 128, 256, None]))
@@ -303,6 +304,27 @@ def test_a_nan_among_the_elements_is_their_maximum_and_minimum(place, columns):
         memory = np.ascontiguousarray(x.T if columns else x).ravel()
         run(Loop((4,), (100,), (load(0, strides), apply(op, 0), store(1, 1, (1, 0))), (F4, F4)), [memory, y])
         np.testing.assert_array_equal(np.isnan(y), [False, False, True, False])
+
+
+@given(st.integers(1, 3000), st.integers(0, 2999), st.sampled_from([F4, F8]), st.sampled_from(["max", "min"]))
+def test_a_long_row_has_numpys_extremes_with_a_nan_anywhere_or_none(length, place, dtype, op):
+    x = np.random.default_rng(length).standard_normal((2, length)).astype(dtype)
+    if place < length:
+        x[1, place] = np.nan
+    y = np.zeros(2, dtype)
+    body = (load(0, (length, 1), dtype=dtype), apply(f"reduce_{op}", 0, dtype=dtype), store(1, 1, (1, 0), dtype=dtype))
+    run(Loop((2,), (length,), body, (dtype, dtype)), [x.ravel(), y])
+    np.testing.assert_array_equal(y, getattr(np, op)(x, axis=1))
+
+
+@pytest.mark.parametrize("shape", [(100_003,), (301, 70), (7, 64)])
+def test_a_kernel_that_runs_backwards_reaches_every_point_once(shape):
+    strides = (shape[1], 1) if len(shape) == 2 else (1,)
+    body = (load(0, strides), number(1), apply("add", 0, 1), store(2, 1, strides))
+    for threads in (1, 2, 3):
+        x = np.arange(np.prod(shape), dtype=F4)
+        run(Loop(shape, (), body, (F4, F4), backward=True), [x, x], threads)
+        np.testing.assert_array_equal(x, 1 + np.arange(x.size))
 
 
 @pytest.mark.parametrize("bits", [32, None])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import chainrule as cr
 import chainrule.numpy as xp
+from chainrule.compile.machine import Machine
 from chainrule.nn import functional as F
 from chainrule.ops import network, reductions
 
@@ -189,6 +190,13 @@ def test_a_compiled_log_sum_exp_in_rows_is_exact_to_a_few_units_in_the_last_plac
     e = np.exp(x.astype(np.longdouble) - x.max())
     assert abs(value - (np.log(e.sum()) + x.max())) <= np.spacing(value)
     assert (abs(gradient - e / e.sum()) <= 10 * np.spacing(gradient)).all()
+
+
+def test_a_large_result_is_finished_from_the_end_that_was_made_last():
+    x = RNG.standard_normal(4 * Machine.host().l2_bytes // 8)
+    compiled = assert_compiles(cr.grad(lambda x: np.logaddexp.reduce(x, 0)), (x,))
+    (variant,) = compiled.variants
+    assert [call.kernel.backward for call in variant.plan.program.calls][-1]
 
 
 def test_a_gaussian_mixture():

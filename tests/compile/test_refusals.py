@@ -1,5 +1,6 @@
 """What a compiled function must not do: one clear error with the place, and everything left as it was."""
 
+import gc
 import random
 import re
 import warnings
@@ -419,10 +420,41 @@ def test_masks_that_are_computed_inside_run_uncompiled():
         np.testing.assert_array_equal(result, X[X > 1.2])
 
 
-def test_masks_from_outside_run_uncompiled():
+def test_masks_from_outside_run_uncompiled_and_the_places_they_mark_do_not():
     mask = X > 1.2
-    for result in assert_runs_uncompiled(lambda x: x[mask], X, match="unknown shape"):
+    for result in assert_runs_uncompiled(lambda x: x[mask], X, match=r"read at each call.*mask\.nonzero\(\)"):
         np.testing.assert_array_equal(result, X[mask])
+    marked = mask.nonzero()
+    compiled = cr.compile(lambda x: x[marked], strict=True)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(X), X[mask])
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_afterwards_as_it_was(enabled):
+    during = []
+
+    def fails(x):
+        during.append(gc.isenabled())
+        return bool(x.sum())
+
+    try:
+        gc.enable() if enabled else gc.disable()
+        cr.compile(lambda x: x * 2)(X)
+        assert gc.isenabled() is enabled
+        with pytest.raises(TraceError):
+            cr.compile(fails)(X)
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
+    assert during == [False]
+
+
+def test_modules_of_the_compiler_can_be_imported_under_a_name():
+    import chainrule.compile.report as report
+
+    assert report.__name__ == "chainrule.compile.report"
+    assert callable(cr.compile)
 
 
 def test_strict_refuses_at_every_call():

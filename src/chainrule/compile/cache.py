@@ -17,20 +17,21 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import llvmlite
 import llvmlite.binding as llvm
 
-from chainrule.compile.machine import Compiled, Machine
+from chainrule.compile.machine import Machine
 
 #: The oldest files go when all of them take more than this.
 MOST_BYTES = 256 << 20
 
 _MAGIC = b"chainrule object 1\n"
 _DIGEST_BYTES = 32
+_LENGTH_BYTES = 8
 
 
 class Cache:
@@ -135,8 +136,8 @@ def _user_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
 
 
-def object_code(description: str, machine: Machine, make: Callable[[], Compiled]) -> bytes:
-    """The object code of what is described: from the cache, or made and stored there.
+def object_code(description: str, machine: Machine, make: Callable[[], Sequence[bytes]]) -> Sequence[bytes]:
+    """The object files of what is described: from the cache, or made and stored there.
 
     Args:
         description: what is compiled; equal descriptions mean equal code.
@@ -145,13 +146,24 @@ def object_code(description: str, machine: Machine, make: Callable[[], Compiled]
     """
     cache = current()
     if cache is None:
-        return make().object_code
+        return make()
     key = key_of(description, machine)
     found = cache.get(key)
-    if found is None:
-        found = make().object_code
-        cache.put(key, found)
-    return found
+    if found is not None:
+        return _separated(found)
+    files = make()
+    cache.put(key, b"".join(len(file).to_bytes(_LENGTH_BYTES, "little") + file for file in files))
+    return files
+
+
+def _separated(data: bytes) -> list[bytes]:
+    """Files that were stored one after the other, each after its length."""
+    files, place = [], 0
+    while place < len(data):
+        start = place + _LENGTH_BYTES
+        place = start + int.from_bytes(data[place:start], "little")
+        files.append(data[start:place])
+    return files
 
 
 def key_of(description: str, machine: Machine) -> str:

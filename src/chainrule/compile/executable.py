@@ -10,10 +10,13 @@ How a kernel becomes code is not known here, nor how threads share its calls.
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from llvmlite import ir
@@ -24,7 +27,8 @@ from chainrule.compile.kernels import Call, Gemm, Kernel, Loop, Program
 from chainrule.compile.lanes import Module
 from chainrule.compile.loop_plan import cost
 from chainrule.compile.loops import emit_loop
-from chainrule.compile.machine import Compiled, Machine, NativeModule, assembly, optimise
+from chainrule.compile.machine import Machine, NativeModule, Optimised, assembly
+from chainrule.compile.shares import Together, touched_by
 from chainrule.compile.threads import (
     FLUSH_SUBNORMALS,
     MOST_THREADS,
@@ -32,13 +36,20 @@ from chainrule.compile.threads import (
     pool,
 )
 
-#: A call that costs less, in rough cycles, is left to one thread: it takes some microseconds, and a barrier and the
-#: half of its data that would lie in another core's cache take as long as sharing saves.
+#: Calls that cost less together, in rough cycles, are left to one thread: they take some microseconds, and a barrier
+#: and the half of their data that would lie in another core's cache take as long as sharing saves.
 FEWEST_CYCLES_TO_SHARE = 16384
+
+#: A module with so many instructions gets no more kernels.
+_LONG_MODULE = 1500
+
+#: Threads meet after so much work at the latest: one that the system has taken the processor from holds up the others.
+MOST_CYCLES_TOGETHER = 1 << 19
 
 _ALIGNMENT = 64  # of the scratch memory, in bytes: a cache line, and the widest vector
 
 _int64 = ctypes.c_int64
+T = TypeVar("T")
 _data_offset = object.__basicsize__  # NumPy's array object begins with what every object has, then its data pointer
 
 
@@ -79,6 +90,7 @@ class Executable:
         table: the address in each slot, to be assigned to by slot number. Those of the scratch memory are set.
         arrays: for each slot, `id` of a NumPy array whose data pointer is to be read when the program runs, or 0: then
             `table` counts. The array must live until then. Only where `ARRAYS_BY_ID` holds.
+        stages: the calls between which threads wait for each other.
         scratch: the program's own memory, as bytes.
         entry: address of `int run(void)`, which makes all the calls.
         cached: whether the code came from the cache.
@@ -93,7 +105,6 @@ class Executable:
         self.cached = True
         kernels, numbers = _distinct(program.calls)
         self._kernels = list(kernels.values())
-        self._compiled: Compiled | None = None
 
         object_code = cache.object_code("\n".join(kernels), machine, self._compile)
         names = [_name(number) for number in range(len(self._kernels))]
@@ -110,7 +121,11 @@ class Executable:
     def run(self) -> None:
         """Make all the calls."""
         if self._run():
-            self._pool.start(self.threads)  # this process was forked from the one that had the workers
+            self.restart()
+
+    def restart(self) -> None:
+        """Start workers anew, where a run has found none: this process was forked from the one that had them."""
+        self._pool.start(self.threads)
 
     def set(self, slot: int, address: int) -> None:
         """Let a slot point to an address, such as `address_of(array)`."""
@@ -130,7 +145,8 @@ class Executable:
         made = [*positions] * repeats
         rows, places = _rows([self.program.calls[i] for i in made], [self._code_of_call[i] for i in made])
         shared = [self._is_shared[i] for i in made]
-        stages = _stages(address_of(rows) + 8 * places, shared, self.threads)
+        alone = [_Stage(place, place + 1, is_shared) for place, is_shared in enumerate(shared)]
+        stages = _rows_of_stages(alone, address_of(rows) + 8 * places, self.threads)
         table = (_int64 * self.program.slots)()
         for slot, address in addresses.items():
             table[slot] = address
@@ -149,27 +165,56 @@ class Executable:
     @property
     def llvm(self) -> str:
         """The kernels as LLVM code after optimisation."""
-        return self._as_compiled().llvm
+        return "\n".join(self._modules())
 
     @property
     def assembly(self) -> str:
         """The kernels as assembly."""
-        return assembly(self.llvm, self.machine)
+        return "\n".join(assembly(text, self.machine) for text in self._modules())
 
-    def _as_compiled(self) -> Compiled:
-        if self._compiled is None:  # the code came from the cache
-            self._compiled = optimise(_emit(self._kernels, self.machine), self.machine)
-        return self._compiled
+    def _modules(self) -> list[str]:
+        return [Optimised(module, self.machine).llvm for module in _emit(self._kernels, self.machine)]
 
-    def _compile(self) -> Compiled:
-        start = time.perf_counter()
-        module = str(_emit(self._kernels, self.machine))
+    def _compile(self) -> list[bytes]:
+        """Object files. While LLVM generates the code of the runtime or of one module, the next module is written."""
         self.cached = False
-        self.seconds["emit"] = time.perf_counter() - start
-        self._compiled = optimise(module, self.machine)
-        self.seconds["optimise"] = self._compiled.optimise_seconds
-        self.seconds["generate"] = self._compiled.generate_seconds
-        return self._compiled
+        seconds = self.seconds
+
+        def generate(optimised: Optimised) -> bytes:
+            start = time.perf_counter()
+            file = optimised.object_code()
+            seconds["generate"] += time.perf_counter() - start
+            return file
+
+        with ThreadPoolExecutor(1, "chainrule-llvm") as background:
+            _begun(background, pool)
+            files = []
+            start = time.perf_counter()
+            for module in _emit(self._kernels, self.machine):
+                text = str(module)
+                seconds["emit"] += time.perf_counter() - start
+                optimised = Optimised(text, self.machine)
+                seconds["optimise"] += optimised.seconds
+                files.append(_begun(background, functools.partial(generate, optimised)))
+                start = time.perf_counter()
+            return [file() for file in files]
+
+    def _in_stages(self, cycles: Sequence[float], numbers: Sequence[int]) -> list[_Stage]:
+        """The program's calls in stages, threads waiting for each other between two of them."""
+        if self.threads == 1 or sum(cycles[number] for number in numbers) < FEWEST_CYCLES_TO_SHARE:
+            return [_Stage(0, len(numbers), False)] if numbers else []
+        touched = [touched_by(kernel, self.machine, self.threads) for kernel in self._kernels]
+        stages: list[_Stage] = []
+        together, first, work, shareable = Together(self.program.scratch), 0, 0.0, 0.0
+        for place, (call, number) in enumerate(zip(self.program.calls, numbers, strict=True)):
+            if work + cycles[number] > MOST_CYCLES_TOGETHER or not together.add(call, touched[number]):
+                _append(stages, _Stage(first, place, shareable >= FEWEST_CYCLES_TO_SHARE))
+                together, first, work, shareable = Together(self.program.scratch), place, 0.0, 0.0
+                together.add(call, touched[number])
+            work += cycles[number]
+            shareable += cycles[number] if _has_shares(self._kernels[number]) else 0.0
+        _append(stages, _Stage(first, len(numbers), shareable >= FEWEST_CYCLES_TO_SHARE))
+        return stages
 
     def _lay_out(self, flush_subnormals: bool, numbers: Sequence[int], kernels: Sequence[int]) -> None:
         """Write down for the runtime what it is to do: see `%program` in runtime.ll."""
@@ -180,21 +225,38 @@ class Executable:
         base = address_of(self.scratch)
         for slot, offset in program.scratch.items():
             self.table[slot] = base + offset
-        worth_it = [self.threads > 1 and _is_worth_sharing(kernel, self.machine) for kernel in self._kernels]
-        shared = self._is_shared = [worth_it[number] for number in numbers]
+        cycles = [_cycles(kernel, self.machine) for kernel in self._kernels]
+        self.stages = self._in_stages(cycles, numbers)
+        self._is_shared = [
+            self.threads > 1 and _has_shares(self._kernels[number]) and cycles[number] >= FEWEST_CYCLES_TO_SHARE
+            for number in numbers
+        ]
         self._code_of_call = [kernels[number] for number in numbers]
         self._rows, positions = _rows(program.calls, self._code_of_call)
-        self._stages = _stages(address_of(self._rows) + 8 * positions, shared, self.threads)
+        self._stages = _rows_of_stages(self.stages, address_of(self._rows) + 8 * positions, self.threads)
         self._given = np.array([slot for slot in range(program.slots) if slot not in program.scratch], np.int64)
 
         state = ProgramState.from_address(self._code.address("program"))
         state.stages, state.stages_end = address_of(self._stages), address_of(self._stages) + self._stages.nbytes
         state.slots, state.arrays = ctypes.addressof(self.table), ctypes.addressof(self.arrays)
         state.array_slots, state.array_slots_end = address_of(self._given), address_of(self._given) + self._given.nbytes
-        state.threads = self.threads if any(shared) else 1
+        state.threads = self.threads if any(stage.is_shared for stage in self.stages) else 1
         state.most_arguments = max((len(call.slots) for call in program.calls), default=0)
         state.marks = FLUSH_SUBNORMALS if flush_subnormals else 0
         state.data_offset = _data_offset
+
+
+class _Stage(NamedTuple):
+    """Calls that threads go through without waiting for each other, or that one of them makes.
+
+    Attributes:
+        first, end: numbers of the first call and of the one after the last.
+        is_shared: whether each thread has its share of each call.
+    """
+
+    first: int
+    end: int
+    is_shared: bool
 
 
 def _distinct(calls: Iterable[Call]) -> tuple[dict[str, Kernel], list[int]]:
@@ -225,10 +287,22 @@ def _name(number: int) -> str:
     return f"kernel{number}"
 
 
-def _emit(kernels: Sequence[Kernel], machine: Machine) -> ir.Module:
-    """All kernels, a place for the program's description, and `run`, which hands it to the runtime."""
-    module = Module("chainrule", scales=machine.vector_bits == 512)
+def _begun(background: ThreadPoolExecutor, function: Callable[[], T]) -> Callable[[], T]:
+    """What gives the function's result, which another thread is about to compute, if there may be one."""
+    try:
+        return background.submit(function).result
+    except RuntimeError:  # no more threads are allowed, or the interpreter is about to end
+        result = function()
+        return lambda: result
+
+
+def _emit(kernels: Sequence[Kernel], machine: Machine) -> Iterator[ir.Module]:
+    """All kernels, in modules of some length; the last has a place for the program's description, and `run` too."""
+    module = _module(machine)
     for number, kernel in enumerate(kernels):
+        if _length(module) > _LONG_MODULE:
+            yield module
+            module = _module(machine)
         if isinstance(kernel, Loop):
             emit_loop(module, kernel, _name(number), machine)
         else:
@@ -240,7 +314,16 @@ def _emit(kernels: Sequence[Kernel], machine: Machine) -> ir.Module:
     run = ir.Function(module, ir.FunctionType(ir.IntType(32), []), "run")
     builder = ir.IRBuilder(run.append_basic_block())
     builder.ret(builder.call(runtime, [state], tail=True))
-    return module
+    yield module
+
+
+def _module(machine: Machine) -> ir.Module:
+    return Module("chainrule", scales=machine.vector_bits == 512)
+
+
+def _length(module: ir.Module) -> int:
+    """How many instructions a module has."""
+    return sum(len(block.instructions) for function in module.functions for block in function.blocks)
 
 
 def _rows(calls: Sequence[Call], kernels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -256,29 +339,32 @@ def _rows(calls: Sequence[Call], kernels: Sequence[int]) -> tuple[np.ndarray, np
     return np.array(words, np.int64), np.array(positions, np.int64)
 
 
-def _stages(addresses: np.ndarray, shared: Sequence[bool], threads: int) -> np.ndarray:
-    """A row for each stage: where its calls begin and end, and its number of shares.
-
-    A shared call is a stage; so are all calls between two shared ones, which one thread makes.
-    """
-    stages: list[tuple[int, int, int]] = []
-    for position, is_shared in enumerate(shared):
-        begin, end = int(addresses[position]), int(addresses[position + 1])
-        if stages and not is_shared and stages[-1][2] == 1:
-            stages[-1] = (stages[-1][0], end, 1)
-        else:
-            stages.append((begin, end, threads if is_shared else 1))
-    return np.array(stages, np.int64).reshape(-1, 3)
+def _rows_of_stages(stages: Sequence[_Stage], addresses: np.ndarray, threads: int) -> np.ndarray:
+    """A row for each stage: the addresses at which its calls begin and end, and its number of shares."""
+    rows = [(addresses[each.first], addresses[each.end], threads if each.is_shared else 1) for each in stages]
+    return np.array(rows, np.int64).reshape(-1, 3)
 
 
-def _is_worth_sharing(kernel: Kernel, machine: Machine) -> bool:
+def _append(stages: list[_Stage], stage: _Stage) -> None:
+    """Add a stage; what one thread makes after what one thread makes is one stage."""
+    if stages and not (stages[-1].is_shared or stage.is_shared):
+        stage = _Stage(stages.pop().first, stage.end, False)
+    if stage.first != stage.end:
+        stages.append(stage)
+
+
+def _has_shares(kernel: Kernel) -> bool:
+    return isinstance(kernel, Gemm) or not (kernel.serial or _size(kernel.outer) == 1)
+
+
+def _cycles(kernel: Kernel, machine: Machine) -> float:
+    """Roughly what a call takes one thread."""
     if isinstance(kernel, Gemm):
-        multiply_adds = _size(kernel.batch) * kernel.m * kernel.n * kernel.k
-        return multiply_adds >= 2 * FEWEST_CYCLES_TO_SHARE * machine.lanes(kernel.dtype)  # two in a cycle
-    if kernel.serial or _size(kernel.outer) == 1:
-        return False
+        return (
+            _size(kernel.batch) * kernel.m * kernel.n * kernel.k / (2 * machine.lanes(kernel.dtype))
+        )  # two in a cycle
     cost_of_a_point = sum(cost(step) / machine.lanes(step.dtype) for step in kernel.body)
-    return cost_of_a_point * _size(kernel.outer) * _size(kernel.inner) >= FEWEST_CYCLES_TO_SHARE
+    return cost_of_a_point * _size(kernel.outer) * _size(kernel.inner)
 
 
 def _size(shape: Iterable[int]) -> int:

@@ -28,6 +28,17 @@ _LOG2_E = {
 }
 
 
+#: 2ᵏᐟ¹⁶.
+_SIXTEENTHS = (
+    1.0, 1.0442737824274138, 1.0905077326652577, 1.1387886347566916,
+    1.189207115002721, 1.241857812073484, 1.2968395546510096, 1.3542555469368927,
+    1.4142135623730951, 1.4768261459394993, 1.5422108254079407, 1.6104903319492543,
+    1.681792830507429, 1.7562521603732995, 1.8340080864093424, 1.9152065613971474,
+)  # fmt: skip
+
+#: A little more than ln 2 / 32.
+_LARGEST_BY_TABLE = 0.0217
+
 #: 1/3 − float64(1/3).
 _THIRD_REST = 1.850371707708594e-17
 
@@ -62,8 +73,24 @@ def _exp_range(x: Lanes) -> Lanes:
 
 def exp(x: Lanes) -> Lanes:
     """2ⁿ·(1 + r·(1 + r·P(r)))."""
+    if x.has_512_bits and x.format is DOUBLE:
+        return _exp_by_table(x)
     n, r = _exp_arguments(_exp_range(x))
     return scaled(polynomial("exp", r).times_plus(r, 1.0).times_plus(r, 1.0), n)
+
+
+def _exp_by_table(x: Lanes) -> Lanes:
+    """2ⁿ·t·(1 + r·(1 + r·P(r))) where n + k/16 is next to x/ln 2 and t = 2ᵏᐟ¹⁶ is looked up, so that |r| ≤ ln 2 / 32.
+
+    What is far out gets there by n alone: r is only kept from spoiling it.
+    """
+    magic = 1.5 * 2.0 ** (x.format.fraction - 4)  # its last place is worth 1/16
+    shifted = x.times_plus(1 / math.log(2), magic)
+    n = shifted - magic
+    high, low = _LN2[x.format]
+    r = n.times_plus(-low, n.times_plus(-high, x)).limited(_LARGEST_BY_TABLE)
+    t = shifted.bits().chosen_from(_SIXTEENTHS)
+    return polynomial("exp by table", r).times_plus(r, 1.0).times_plus(t * r, t).times_power(n)
 
 
 def exp2(x: Lanes) -> Lanes:

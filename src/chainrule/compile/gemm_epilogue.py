@@ -64,7 +64,7 @@ class Epilogue:
         self.builder = builder
         self.kernel = kernel
         self.pointers = load_pointers(builder, arguments, len(kernel.arguments))
-        self.indices = indices
+        self.first = Point(self.pointers, indices, len(indices) - 1)
         self.varies = list(_variation(kernel))
         self.product = next(i for i, step in enumerate(kernel.body) if step.op == "product")
 
@@ -73,16 +73,8 @@ class Epilogue:
         builder = self.builder
         for access in _updated(self.kernel):
             element = memory_type(self.kernel.arguments[access.argument])
-            point = Point(self.pointers, self.indices)
-            start = builder.add(point.offset(builder, access.strides) or int64(0), int64(access.offset))
             for row, vector in itertools.product(range(rows), vectors):
-                ahead = int64(row * access.strides[-2] + vector.first)
-                elements = builder.add(start, ahead)
-                prefetch(
-                    builder,
-                    builder.gep(self.pointers[access.argument], [elements], source_etype=element),
-                    to_write=True,
-                )
+                prefetch(builder, self._at(self.first, row, vector).address(builder, access, element), to_write=True)
 
     def emit(self, sums: list[list[ir.Value]], vectors: list[Vector]) -> None:
         """Apply the body to accumulators, by row and vector."""
@@ -92,7 +84,7 @@ class Epilogue:
         known: dict[tuple[int, int, int], ir.Value] = {}
         for row, line in enumerate(sums):
             for vector, product in zip(vectors, line, strict=True):
-                self._body(row, int64(row), vector, product, known)
+                self._body(row, self._at(self.first, row, vector), product, known)
 
     def _loop_over_rows(self, sums: list[list[ir.Value]], vectors: list[Vector]) -> None:
         builder, kind = self.builder, sums[0][0].type
@@ -106,33 +98,32 @@ class Epilogue:
         row = builder.phi(int64(0).type)
         row.add_incoming(int64(0), before)
         known: dict[tuple[int, int, int], ir.Value] = {}
+        *batch, first_row, first_column = self.first.indices
+        first = Point(self.pointers, [*batch, builder.add(first_row, row), first_column], self.first.axis)
         for number, vector in enumerate(vectors):
             place = builder.add(builder.mul(row, int64(len(vectors))), int64(number))
             product = builder.load(builder.gep(tile, [place], source_etype=kind), typ=kind)
-            self._body(0, row, vector, product, known)
+            self._body(0, self._at(first, 0, vector), product, known)
         following = builder.add(row, int64(1))
         row.add_incoming(following, builder.block)
         builder.cbranch(builder.icmp_signed("<", following, int64(len(sums))), loop, after)
         builder.position_at_end(after)
 
-    def _body(
-        self, number: int, row: ir.Value, vector: Vector, product: ir.Value, known: dict[tuple[int, int, int], ir.Value]
-    ) -> None:
+    def _body(self, row: int, point: Point, product: ir.Value, known: dict[tuple[int, int, int], ir.Value]) -> None:
         """All instructions for one vector of a row; a result that several rows or vectors share is in `known`."""
         keys = [
-            (step, number if by_row else -1, vector.first if by_column else -1)
+            (step, row if by_row else -1, point.ahead[-1] if by_column else -1)
             for step, (by_row, by_column) in enumerate(self.varies)
         ]
         values = {step: known[key] for step, key in enumerate(keys) if key in known}
         values[self.product] = product
-        point = Point(self.pointers, self._at(row, vector.first), len(self.indices) - 1, vector.lanes, vector.mask)
         emit_body(self.builder, self.kernel.body, values, point)
         known.update((keys[step], value) for step, value in values.items())
 
-    def _at(self, row: ir.Value, column: int) -> list[ir.Value]:
-        *batch, first_row, first_column = self.indices
-        builder = self.builder
-        return [*batch, builder.add(first_row, row), builder.add(first_column, int64(column))]
+    def _at(self, first: Point, row: int, vector: Vector) -> Point:
+        """The point of a vector, some rows below the first."""
+        ahead = (*(0,) * len(self.kernel.batch), row, vector.first)
+        return first.further(ahead, vector.lanes, vector.mask)
 
 
 def _variation(kernel: Gemm) -> Iterator[tuple[bool, bool]]:

@@ -15,6 +15,7 @@ from llvmlite import ir
 from chainrule.compile.gemm_epilogue import Epilogue, Vector, lanes_below, prefetch
 from chainrule.compile.gemm_strides import digits, distance, is_even
 from chainrule.compile.kernels import Gemm, Stride
+from chainrule.compile.lanes import Short
 from chainrule.compile.scalars import INT64, POINTER, count_up, int64, intrinsic, scalar_type, spread, with_lanes
 
 ROWS_AHEAD = 16  # rows of b that are asked for early; the processor foresees no such distances
@@ -122,7 +123,7 @@ def _multiply(
             results.append([_multiply_add(builder, left, right, x) for right, x in zip(rights, line, strict=True)])
         return results
 
-    zero = ir.Constant(with_lanes(element, lanes), None)
+    zero = Short(with_lanes(element, lanes), "zeroinitializer")
     zeros = [[zero for _ in vectors] for _ in range(tile.rows)]
     return _summed(builder, zeros, 0, kernel.k, 1, add)
 
@@ -150,7 +151,7 @@ def _inner_products(
 ) -> list[list[ir.Value]]:
     """One vector for each row of the tile: its lanes are inner products of that row of a and the columns of b."""
     element = scalar_type(kernel.dtype)
-    zero = ir.Constant(with_lanes(element, lanes), None)
+    zero = Short(with_lanes(element, lanes), "zeroinitializer")
     *outer_a, (run, _) = digits(tile.a_step, tile.b_step) if not _is_run(tile) else ((kernel.k, 1),)
     *outer_b, _ = digits(tile.b_step, tile.a_step)
     whole, rest = run // lanes * lanes, run % lanes
@@ -207,7 +208,7 @@ def _with_partial(
     totals = []
     for row, (value,) in enumerate(sums):
         before = builder.load(_partial(builder, kernel, kept, row, value), typ=value.type, align=16)
-        before = builder.select(is_first, ir.Constant(value.type, None), before)
+        before = builder.select(is_first, Short(value.type, "zeroinitializer"), before)
         totals.append([builder.fadd(before, value)])
     return totals
 
@@ -266,7 +267,7 @@ def _sums_of_lanes(builder: ir.IRBuilder, vectors: list[ir.Value]) -> ir.Value:
     the lower one, which leaves room for the other vector's segments.
     """
     lanes = vectors[0].type.count
-    zero = ir.Constant(vectors[0].type, None)
+    zero = Short(vectors[0].type, "zeroinitializer")
     segment = lanes
     while segment > 1:
         if len(vectors) % 2 and len(vectors) > 1:
@@ -300,6 +301,8 @@ def _multiply_add(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) 
 def offset(builder: ir.IRBuilder, base: ir.Value, elements: ir.Value | int, element: ir.Type) -> ir.Value:
     """The address `elements` further than `base`."""
     if isinstance(elements, int):
+        if elements == 0:
+            return base
         elements = int64(elements)
     return builder.gep(base, [elements], source_etype=element)
 
@@ -317,5 +320,5 @@ def load_vector(
         address = builder.gep(address, [count_up(lanes, stride)], source_etype=element)
         address.type = with_lanes(POINTER, lanes)  # the builder does not know vectors of addresses
         mask = mask or lanes_below(lanes, lanes)
-    inputs = [address, ir.Constant(ir.IntType(32), size), mask, ir.Constant(kind, None)]
+    inputs = [address, ir.Constant(ir.IntType(32), size), mask, Short(kind, "zeroinitializer")]
     return intrinsic(builder, name, kind, inputs, [kind, address.type])

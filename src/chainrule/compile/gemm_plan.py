@@ -46,6 +46,8 @@ _PACK_GATHERED = 16.0  # of one gathered vector
 _LOAD = 0.6  # of a load; two a cycle, but the cache has other things to do as well
 _SUM_OF_LANES = 3.0  # of summing the lanes of one vector, with others
 _MOST_VECTORS = 8
+_WAIT = 1500.0  # of waiting for the other threads, which is often spared where each has its rows
+_AS_GOOD = 1.1  # of a plan by rows, whatever the others, by its cost over the best one's
 _TURN = 20.0  # of beginning anew where k is uneven
 _LINE = 64  # bytes
 _SAME_SET = 4096  # bytes from line to line of one set of the first-level cache
@@ -143,25 +145,46 @@ class Plan(NamedTuple):
         return _lines((max(rows * along_m, self.kernel.k * along_k) + self.lanes) * self.kernel.dtype.itemsize)
 
 
-@functools.lru_cache(maxsize=256)
 def plan(kernel: Gemm, machine: Machine) -> Plan:
     """The cheapest plan for a product on a machine."""
-    budget = _STACK_BYTES if kernel.workspace is None else machine.l2_bytes * 3 // 8
-    return min(
-        (found for oriented in (kernel, transposed(kernel)) for found in _plans(oriented, machine, budget)),
-        key=lambda found: found.cost,
-    )
+    plain = kernel._replace(workspace=0, arguments=())
+    best = _cheapest(plain, machine)
+    if kernel.workspace is None and not (_fits_stack(best) and best.strips <= 1):
+        best = _cheapest(plain._replace(workspace=None), machine)
+    return best._replace(kernel=best.kernel._replace(workspace=kernel.workspace, arguments=kernel.arguments))
 
 
-@functools.lru_cache(maxsize=1000)
 def workspace_bytes(kernel: Gemm, machine: Machine, threads: int) -> int:
     """How large a workspace is worth having for a product without one; 0 where the threads' stacks do as well."""
     if 0 in (kernel.m, kernel.n, *kernel.batch):
         return 0
     best = plan(kernel._replace(workspace=0), machine)
-    if best.a_bytes + best.b_bytes + best.partial_bytes <= _STACK_BYTES:
-        return 0
-    return threads * best.buffer_bytes
+    return 0 if _fits_stack(best) else threads * best.buffer_bytes
+
+
+def _fits_stack(best: Plan) -> bool:
+    return best.a_bytes + best.b_bytes + best.partial_bytes <= _STACK_BYTES
+
+
+@functools.lru_cache(maxsize=1000)
+def _cheapest(kernel: Gemm, machine: Machine) -> Plan:
+    budget = _STACK_BYTES if kernel.workspace is None else machine.l2_bytes * 3 // 8
+    by_cost = functools.partial(min, key=lambda found: found.cost)
+    upright = list(_plans(kernel, machine, budget))
+    best = by_cost([*upright, *_plans(transposed(kernel), machine, budget)])
+    by_rows = by_cost([found for found in upright if found.split == "m"], default=best)
+    return by_rows if by_rows.cost <= min(best.cost + _WAIT, best.cost * _AS_GOOD) else best
+
+
+def borders(plan: Plan, threads: int) -> tuple[int, ...]:
+    """Where along the axis that is shared each thread's part begins, and the last one ends; batch axes count as one."""
+    kernel = plan.kernel
+    fewer, longer = divmod(kernel.m, plan.tiles)
+    count = {"batch": math.prod(kernel.batch), "m": plan.tiles, "n": plan.panels}[plan.split]
+    found = [thread * count // threads for thread in range(threads + 1)]
+    if plan.split == "m":
+        return tuple(tile * fewer + min(tile, longer) for tile in found)
+    return tuple(min(panel * plan.width, kernel.n) for panel in found) if plan.split == "n" else tuple(found)
 
 
 def transposed(kernel: Gemm) -> Gemm:
@@ -191,8 +214,8 @@ def _plans(kernel: Gemm, machine: Machine, budget: int) -> Iterator[Plan]:
         for columns in range(1, min(kernel.n, lanes) + 1):
             for tiles in _numbers_of_tiles(kernel, machine, columns, True):
                 tried = Plan(kernel, lanes, columns, True, tiles, 0, False, 1, "m", math.inf)
-                yield _shared(tried, machine, 0)
-                yield from (_shared(cut, machine, 0) for cut in _cut(tried, machine) if cut.partial_bytes <= budget)
+                for each in (tried, *(cut for cut in _cut(tried, machine) if cut.partial_bytes <= budget)):
+                    yield from _shared(each, machine, 0)
     kernel = with_even_columns(kernel)
     for vectors in range(1, min(-(-kernel.n // lanes), _MOST_VECTORS) + 1):
         for tiles in _numbers_of_tiles(kernel, machine, vectors):
@@ -203,7 +226,7 @@ def _plans(kernel: Gemm, machine: Machine, budget: int) -> Iterator[Plan]:
                 if tried.strips > 1 and (kernel.workspace is None or tried.a_bytes > _MOST_BYTES_OF_STRIPS):
                     continue
                 if min(tried.strips, 1) * tried.strip_bytes + tried.b_bytes <= budget:
-                    yield _shared(tried, machine, budget)
+                    yield from _shared(tried, machine, budget)
 
 
 def _cut(tried: Plan, machine: Machine) -> Iterator[Plan]:
@@ -246,22 +269,18 @@ def _numbers_of_tiles(kernel: Gemm, machine: Machine, vectors: int, inner: bool 
     return {fewest, min(-(-fewest // machine.cores) * machine.cores, kernel.m)}
 
 
-def _shared(tried: Plan, machine: Machine, budget: int) -> Plan:
-    """The plan with as many panels in a block as the budget allows, and the best axis to share."""
+def _shared(tried: Plan, machine: Machine, budget: int) -> Iterator[Plan]:
+    """The plan with as many panels in a block as the budget allows, for each axis that may be shared."""
     block = tried.panels
     if tried.pack_b:
         block = min(block, (budget - min(tried.strips, 1) * tried.strip_bytes) // max(tried.b_bytes, 1)) or 1
     tried = tried._replace(block=block)
     batches, cores = math.prod(tried.kernel.batch), machine.cores
     if batches >= cores:
-        return tried._replace(split="batch", cost=_cost(tried, machine, 1, 1) * -(-batches // cores))
-    return min(
-        (
-            tried._replace(split="m", cost=_cost(tried, machine, cores, 1) * batches),
-            tried._replace(split="n", cost=_cost(tried, machine, 1, cores) * batches),
-        ),
-        key=lambda found: found.cost,
-    )
+        yield tried._replace(split="batch", cost=_cost(tried, machine, 1, 1) * -(-batches // cores))
+        return
+    yield tried._replace(split="m", cost=_cost(tried, machine, cores, 1) * batches)
+    yield tried._replace(split="n", cost=_cost(tried, machine, 1, cores) * batches)
 
 
 def _lines(size: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.compile import cache
-from chainrule.compile.machine import Machine, NativeModule, optimise
+from chainrule.compile.machine import Machine, NativeModule, Optimised
 from chainrule.core.tensor import Tensor
 
 _CELL_CONTENT = 16
@@ -98,7 +98,7 @@ AVAILABLE = (
 @functools.cache
 def _function() -> Any:
     machine = Machine.host()
-    code = cache.object_code("glance", machine, lambda: optimise(_SOURCE, machine))
+    code = cache.object_code("glance", machine, lambda: [Optimised(_SOURCE, machine).object_code()])
     module = NativeModule(code, ["glance"], machine)
     function = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(module.address("glance"))
     function.module = module  # type: ignore[attr-defined]

@@ -39,7 +39,10 @@ def _parts(index: Any, shape: tuple[int, ...]) -> list[_Axis | None]:
     for part in given:
         is_mask = getattr(part, "dtype", None) == np.bool_ and getattr(part, "ndim", 0) > 0
         if is_mask and not isinstance(part, np.ndarray):
-            raise Unsupported("indexing by a boolean array that is computed inside has a result of unknown shape")
+            raise Unsupported(
+                "indexing by a boolean array, whose values are read at each call, has a result of unknown shape; "
+                "write np.where(mask, x, 0), or index by mask.nonzero() taken outside"
+            )
         spread.extend(part.nonzero() if is_mask else [part])
     used = sum(part is not None and part is not Ellipsis for part in spread)
     everything = [slice(None)] * (len(shape) - used)

@@ -84,6 +84,7 @@ class Loop(NamedTuple):
             depends on no inner axis have stride 0 there, and it is done once for each outer point.
         arguments: dtype of each pointer argument.
         serial: whether one thread must do all of it in order (an accumulate may meet one place twice).
+        backward: whether a thread goes through its share from the last point to the first.
     """
 
     outer: tuple[int, ...]
@@ -91,6 +92,7 @@ class Loop(NamedTuple):
     body: tuple[Instruction, ...]
     arguments: tuple[np.dtype, ...]
     serial: bool = False
+    backward: bool = False
 
 
 class Gemm(NamedTuple):

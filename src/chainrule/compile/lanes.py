@@ -7,6 +7,7 @@ becomes a constant in all lanes. Which formulas there are is not known here.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -50,18 +51,24 @@ FLOAT = Format("f32", ir.FloatType(), ir.IntType(32), 23, 127, ("<f", "<I"))
 DOUBLE = Format("f64", ir.DoubleType(), ir.IntType(64), 52, 1023, ("<d", "<Q"))
 
 
-class _Splat(ir.Constant):
-    """A vector with one number in all lanes, in LLVM's short notation for it."""
+class Short(ir.Constant):
+    """A constant vector in one of LLVM's short notations: `poison`, which stands for anything, or `zeroinitializer`."""
 
-    def __init__(self, kind: ir.VectorType, scalar: ir.Constant) -> None:
+    def __init__(self, kind: ir.VectorType, text: str) -> None:
         self.type = kind
-        self.constant = scalar
+        self.constant = ()
+        self.text = text
 
     def _to_string(self) -> str:
-        return f"{self.type} {self.get_reference()}"
+        return f"{self.type} {self.text}"
 
     def _get_reference(self) -> str:
-        return f"splat ({self.type.element} {self.constant.get_reference()})"
+        return self.text
+
+
+def everywhere(kind: ir.VectorType, scalar: ir.Constant) -> ir.Constant:
+    """A vector with one constant in all lanes."""
+    return Short(kind, f"splat ({scalar.type} {scalar.get_reference()})")
 
 
 class Module(ir.Module):
@@ -111,7 +118,7 @@ class Lanes:
         kind = self.like(element)
         if kind is element:
             return Lanes(self.builder, scalar)
-        return Lanes(self.builder, _Splat(kind, scalar))
+        return Lanes(self.builder, everywhere(kind, scalar))
 
     def _other(self, other: Lanes | float) -> ir.Value:
         return other.value if isinstance(other, Lanes) else self.constant(other).value
@@ -231,30 +238,58 @@ class Lanes:
         """`self·factor + term`, rounded once: for results that are wrong otherwise."""
         return self.call("fma", factor, term)
 
-    def times_power(self, exponent: Lanes) -> Lanes | None:
-        """`self·2ⁿ` rounded once, for whole numbers n of the same type, where that is one instruction; else None."""
-        lanes = 512 // self.format.integer.width
+    @property
+    def has_512_bits(self) -> bool:
+        """Whether the processor has AVX-512, with the instructions that the next three functions are."""
+        return getattr(self.builder.module, "scales", False)
+
+    def times_power(self, exponent: Lanes) -> Lanes:
+        """`self·2ⁿ` rounded once, where n is the largest integer that is not above `exponent`: AVX-512's SCALEF."""
+        return self._by_register("mask.scalef", [self, exponent], lambda x, n: [x, n, x, _all_lanes(x), _AS_SET])
+
+    def limited(self, size: float) -> Lanes:
+        """`self` where its absolute value is at most `size`, else that, with some sign where `self` is not a number:
+        AVX-512's RANGE."""
+        of_smaller_size = ir.Constant(_INT32, 0b0010)
+        return self._by_register(
+            "mask.range", [self, self.constant(size)], lambda x, y: [x, y, of_smaller_size, x, _all_lanes(x), _AS_SET]
+        )
+
+    def chosen_from(self, table: Sequence[float]) -> Lanes:
+        """Of sixteen float64 numbers those that the last four bits of these integers count: AVX-512's VPERMI2PD."""
+        kind = ir.VectorType(DOUBLE.type, 8)
+        low, high = (ir.Constant(kind, list(table[start : start + 8])) for start in (0, 8))
+        return self._by_register("vpermi2var", [self], lambda places: [low, places, high], DOUBLE)
+
+    def _by_register(
+        self,
+        instruction: str,
+        operands: Sequence[Lanes],
+        arguments: Callable[..., list[ir.Value]],
+        result: Format | None = None,
+    ) -> Lanes:
+        """An instruction of AVX-512 on registers of 512 bits, of which this value may be several or a part."""
+        layout = result or self.format
+        lanes = 512 // layout.integer.width
         kind = self.value.type
-        can = getattr(self.builder.module, "scales", False)
-        if not can or not isinstance(kind, ir.VectorType) or kind.count % lanes:
-            return None
-        parts = [self._scaled_part(exponent, start, lanes) for start in range(0, kind.count, lanes)]
+        count = kind.count if isinstance(kind, ir.VectorType) else 1
+        parts = []
+        for start in range(0, count, lanes):
+            values = arguments(*(_register(self.builder, x.value, start, lanes) for x in operands))
+            part = ir.VectorType(layout.type, lanes)
+            name = f"llvm.x86.avx512.{instruction}.p{'s' if layout is FLOAT else 'd'}.512"
+            module = self.builder.module
+            function = module.globals.get(name) or ir.Function(
+                module, ir.FunctionType(part, [value.type for value in values]), name
+            )
+            parts.append(self.builder.call(function, values))
         while len(parts) > 1:
             parts = [_side_by_side(self.builder, *parts[i : i + 2]) for i in range(0, len(parts), 2)]
+        if not isinstance(kind, ir.VectorType):
+            return Lanes(self.builder, self.builder.extract_element(parts[0], ir.Constant(_INT32, 0)))
+        if count < lanes:
+            parts = [self.builder.shuffle_vector(parts[0], parts[0], _places(0, count))]
         return Lanes(self.builder, parts[0])
-
-    def _scaled_part(self, exponent: Lanes, start: int, lanes: int) -> ir.Value:
-        """A register of the product."""
-        part, mask = ir.VectorType(self.element, lanes), ir.IntType(lanes)
-        name = f"llvm.x86.avx512.mask.scalef.p{'s' if self.format is FLOAT else 'd'}.512"
-        module = self.builder.module
-        function = module.globals.get(name) or ir.Function(
-            module, ir.FunctionType(part, [part, part, part, mask, ir.IntType(32)]), name
-        )
-        places = ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(start, start + lanes)))
-        x, n = (self.builder.shuffle_vector(each, each, places) for each in (self.value, exponent.value))
-        as_rounding_is_set = ir.Constant(ir.IntType(32), 4)
-        return self.builder.call(function, [x, n, x, ir.Constant(mask, -1), as_rounding_is_set])
 
     def widened(self) -> Lanes:
         """Float32 numbers as float64."""
@@ -265,9 +300,30 @@ class Lanes:
         return Lanes(self.builder, self.builder.fptrunc(self.value, self.like(FLOAT.type)))
 
 
+_INT32 = ir.IntType(32)
+_AS_SET = ir.Constant(_INT32, 4)  # rounding
+
+
+def _all_lanes(vector: ir.Value) -> ir.Constant:
+    return ir.Constant(ir.IntType(vector.type.count), -1)
+
+
+def _places(start: int, stop: int) -> ir.Constant:
+    return ir.Constant(ir.VectorType(_INT32, stop - start), list(range(start, stop)))
+
+
+def _register(builder: ir.IRBuilder, value: ir.Value, start: int, lanes: int) -> ir.Value:
+    """Some lanes of a value as a whole register; of a shorter value all, over and over."""
+    kind = value.type
+    if not isinstance(kind, ir.VectorType):
+        nothing = Short(ir.VectorType(kind, lanes), "poison")
+        return builder.insert_element(nothing, value, ir.Constant(_INT32, 0))
+    places = [i % kind.count for i in range(start, start + lanes)]
+    return builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(_INT32, lanes), places))
+
+
 def _side_by_side(builder: ir.IRBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
-    places = ir.Constant(ir.VectorType(ir.IntType(32), 2 * left.type.count), list(range(2 * left.type.count)))
-    return builder.shuffle_vector(left, right, places)
+    return builder.shuffle_vector(left, right, _places(0, 2 * left.type.count))
 
 
 def where(condition: Lanes, chosen: Lanes, otherwise: Lanes | float) -> Lanes:

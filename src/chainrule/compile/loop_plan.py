@@ -352,6 +352,15 @@ def _split(plan: Plan) -> int | None:
     return fair[0] if fair else max(range(len(chunks)), key=chunks.__getitem__, default=None)
 
 
+def borders(plan: Plan, threads: int) -> tuple[int, ...]:
+    """Where along the axis that is shared each thread's part begins, and the last one ends; (0,) if none is shared."""
+    if plan.split is None:
+        return (0,)
+    n, step = plan.lengths[plan.split], plan.lanes if plan.split == plan.axis else 1
+    chunks = -(-n // step)
+    return tuple(min(thread * chunks // threads * step, n) for thread in range(threads + 1))
+
+
 def _schedule(plan: Plan) -> None:
     """Find the stage of each instruction and what each pass computes.
 

@@ -21,6 +21,7 @@ from llvmlite import ir
 
 from chainrule.compile import loop_plan, scalars
 from chainrule.compile.kernels import Instruction, Loop
+from chainrule.compile.lanes import Short, everywhere
 from chainrule.compile.loop_plan import Plan
 from chainrule.compile.machine import Machine
 from chainrule.compile.scalars import FUNCTIONS, INT64, POINTER, Point, int64
@@ -30,6 +31,9 @@ BLOCK = 128
 
 #: A body with more instructions than this is not written twice for the sake of what is left over beside the vectors.
 LARGE = 150
+
+#: So little work for a vector is done before the accumulator is there again.
+_QUICK = 4
 
 _VOID = ir.VoidType()
 _LINE = 64  # bytes that a cache fetches at once
@@ -58,6 +62,9 @@ _FOLDS = {
     "reduce_any": _Fold("logical_or", lambda dtype: False),
     "reduce_all": _Fold("logical_and", lambda dtype: True),
 }
+
+#: Which value is taken by the folds that compare.
+_EXTREMES = {"reduce_max": ">", "reduce_min": "<"}
 
 
 def emit_loop(module: ir.Module, kernel: Loop, name: str, machine: Machine) -> ir.Function:
@@ -218,7 +225,7 @@ class _Nest:
         return self._along(level, site, values, reductions, inside)
 
     def _fetch_next_row(self, number: int, site: _Site) -> None:
-        """In the last of several passes over a row, ask for what the first one reads of the next row.
+        """In the last of several passes over a row, ask for what the first one reads and this one writes in the next.
 
         The first pass is often short (a maximum), and would wait for memory; the last one has work to do meanwhile.
         """
@@ -226,9 +233,12 @@ class _Nest:
         if number == 0 or number < len(plan.passes) - 1 or plan.axis != 1 or len(plan.lengths) != 2:
             return
         count, length = plan.lengths
-        for step in (self.body[i] for i in plan.passes[0]):
+        read = [self.body[i] for i in plan.passes[0] if self.body[i].op == "load"]
+        written = [self.body[i] for i in plan.passes[number] if self.body[i].op == "store"]
+        for step in read + written:
             size, access = step.dtype.itemsize, step.access
-            if access is None or step.op != "load" or step.inputs or access.strides != (length, 1):
+            shifted = len(step.inputs) > (step.op == "store")
+            if access is None or shifted or access.strides != (length, 1):
                 continue
             if 2 * length * size > self.machine.l1_bytes or count * length * size < self.machine.l2_bytes:
                 continue
@@ -239,7 +249,7 @@ class _Nest:
                 address = builder.gep(
                     self.pointers[access.argument], [offset], source_etype=scalars.memory_type(step.dtype)
                 )
-                _prefetch(builder, address)
+                _prefetch(builder, address, step.op == "store")
 
     def _emit_kept(self, number: int, steps: list[int], values: dict[int, ir.Value], site: _Site) -> None:
         """Instructions of a pass; what an earlier pass has kept is read back, what later ones need is kept."""
@@ -304,9 +314,21 @@ class _Nest:
         if axis == self.plan.axis and self.plan.lanes > 1:
             return self._vectors(axis, n, site, values, reductions, inside)
         begin, end = (self.begin, self.end) if shared else (int64(0), int64(n))
+
+        def at(index: ir.Value) -> list[ir.Value]:
+            return inside(site.at(axis, index), dict(values))
+
         return self._loop(
-            begin, end, 1, reductions, lambda index: inside(site.at(axis, index), dict(values)), self._copies(axis)
+            begin, end, 1, reductions, self._directed(axis, begin, end, 1, at), self._copies(axis, reductions)
         )
+
+    def _directed(self, axis: int, begin: ir.Value, end: ir.Value, step: int, at: _AtIndex) -> _AtIndex:
+        """`at`, from the last index to the first where the kernel is to run backwards along this axis."""
+        if not self.plan.loop.backward or axis != self.plan.split:
+            return at
+        builder = self.builder
+        both = builder.sub(builder.add(begin, end), int64(step))
+        return lambda index: at(builder.sub(both, index))
 
     def _vectors(
         self, axis: int, n: int, site: _Site, values: dict[int, ir.Value], reductions: list[int], inside: _Inside
@@ -336,7 +358,7 @@ class _Nest:
             begin, end = (builder.mul(chunk, int64(lanes)) for chunk in (self.begin, self.end))
             last = end if masked else self._least(end, full * lanes)
             with builder.if_then(builder.icmp_unsigned("<", begin, last)):
-                self._loop(begin, last, lanes, [], vector)
+                self._loop(begin, last, lanes, [], self._directed(axis, begin, last, lanes, vector))
             if rest and not masked:
                 with builder.if_then(builder.icmp_unsigned(">", end, int64(full * lanes))):
                     left_over()
@@ -345,7 +367,8 @@ class _Nest:
             return self._loop(int64(0), int64(n), lanes, reductions, vector)
         if full == 0:
             return left_over()
-        partials = self._loop(int64(0), int64(full * lanes), lanes, reductions, vector)
+        copies = self._copies(axis, reductions) if self.plan.registers == 2 else 1
+        partials = self._loop(int64(0), int64(full * lanes), lanes, reductions, vector, copies)
         return self._joined(reductions, partials, left_over()) if rest else partials
 
     def _least(self, x: ir.Value, limit: int) -> ir.Value:
@@ -359,13 +382,14 @@ class _Nest:
         numbers = ir.Constant(ir.VectorType(narrow, lanes), list(range(lanes)))
         return self.builder.icmp_unsigned("<", numbers, scalars.spread(self.builder, left, lanes))
 
-    def _copies(self, axis: int) -> int:
+    def _copies(self, axis: int, reductions: Sequence[int]) -> int:
         """How many points of an axis have accumulators of their own, so that one need not wait for the other."""
         plan = self.plan
-        if axis < plan.depth or axis != len(plan.lengths) - 1:
+        if not reductions or axis != len(plan.lengths) - 1 or plan.lengths[axis] < 8:
             return 1
-        work = sum(map(loop_plan.cost, self.body))
-        return 4 if plan.lengths[axis] >= 8 and plan.registers == 1 and work <= 30 else 1
+        (steps,) = (steps for steps in plan.passes if reductions[0] in steps)
+        work = sum(loop_plan.cost(self.body[i]) for i in steps)
+        return 4 if plan.registers == 1 and work <= 30 else 2 if plan.registers == 2 and work <= _QUICK else 1
 
     def _loop(
         self,
@@ -425,35 +449,81 @@ class _Nest:
         partials = inside(index)
         latch = builder.block
         builder.position_at_start(block)
-        accumulators = [builder.phi(partial.type) for partial in partials]
+        folds = [self._folding(i, partial) for i, partial in zip(reductions, partials, strict=True)]
+        accumulators = [[builder.phi(start.type) for start in fold.starts] for fold in folds]
         builder.position_at_end(latch)
         totals = []
-        for i, accumulator, partial in zip(reductions, accumulators, partials, strict=True):
-            totals.append(self._combine(i)(accumulator, partial))
-            accumulator.add_incoming(_everywhere(self._identity(i), partial), before)
-            accumulator.add_incoming(totals[-1], builder.block)
+        for fold, before_it, partial in zip(folds, accumulators, partials, strict=True):
+            after_it = fold.joined(before_it, partial)
+            for phi, start, after in zip(before_it, fold.starts, after_it, strict=True):
+                phi.add_incoming(start, before)
+                phi.add_incoming(after, builder.block)
+            totals.append((fold, after_it))
         following = builder.add(index, int64(step), flags=("nuw", "nsw"))
         index.add_incoming(begin, before)
         index.add_incoming(following, builder.block)
         builder.cbranch(builder.icmp_unsigned("<", following, end), block, done)
         builder.position_at_end(done)
-        return totals
+        return [fold.total(values) for fold, values in totals]
+
+    def _folding(self, number: int, partial: ir.Value) -> _Folding:
+        """How a loop folds a reduction whose turns give such values."""
+        step, start = self.body[number], _everywhere(self._identity(number), partial)
+        if step.op in _EXTREMES and step.dtype.kind == "f" and scalars.lanes_of(partial) > 1:
+            return _extreme(self.builder, _EXTREMES[step.op], start, self.plan.row_lanes == 1)
+        combine = self._combine(number)
+        return _Folding((start,), lambda before, value: [combine(before[0], value)], lambda values: values[0])
 
 
-def _prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
+class _Folding(NamedTuple):
+    """How a loop folds values: the accumulators' first values, what a value makes of them, and the result at last."""
+
+    starts: tuple[ir.Constant, ...]
+    joined: Callable[[list[ir.Value], ir.Value], list[ir.Value]]
+    total: Callable[[list[ir.Value]], ir.Value]
+
+
+def _extreme(builder: ir.IRBuilder, better: str, start: ir.Constant, as_one: bool) -> _Folding:
+    """The largest or smallest of vectors, in two or three instructions on each rather than four.
+
+    The extreme of all that is a number is one accumulator. The other tells where something was not a number: two
+    numbers that cannot be compared. If all lanes are folded into one `as_one`, a comparison is of both halves' lanes.
+    """
+    count = scalars.lanes_of(start)
+    half = count // 2 if as_one else count
+    none = Short(ir.VectorType(ir.IntType(1), half), "zeroinitializer")
+
+    def joined(before: list[ir.Value], value: ir.Value) -> list[ir.Value]:
+        extreme, unordered = before
+        first, second = (scalars.take_lanes(builder, value, range(at, at + half)) for at in (0, count - half))
+        is_better = builder.fcmp_ordered(better, value, extreme)
+        return [
+            builder.select(is_better, value, extreme),
+            builder.or_(unordered, builder.fcmp_unordered("uno", first, second)),
+        ]
+
+    def total(values: list[ir.Value]) -> ir.Value:
+        extreme, unordered = values
+        nan = everywhere(start.type, ir.Constant(start.type.element, math.nan))
+        return builder.select(scalars.take_lanes(builder, unordered, [i % half for i in range(count)]), nan, extreme)
+
+    return _Folding((start, none), joined, total)
+
+
+def _prefetch(builder: ir.IRBuilder, address: ir.Value, to_write: bool) -> None:
     name, narrow = "llvm.prefetch.p0", ir.IntType(32)
     function = builder.module.globals.get(name)
     if function is None:
         kind = ir.FunctionType(_VOID, [POINTER, narrow, narrow, narrow])
         function = ir.Function(builder.module, kind, name)
     address.type = POINTER
-    to_read, into_the_nearest, data = (ir.Constant(narrow, number) for number in (0, 3, 1))
-    builder.call(function, [address, to_read, into_the_nearest, data])
+    access, into_the_nearest, data = (ir.Constant(narrow, number) for number in (int(to_write), 3, 1))
+    builder.call(function, [address, access, into_the_nearest, data])
 
 
 def _everywhere(value: ir.Constant, like: ir.Value) -> ir.Constant:
     lanes = scalars.lanes_of(like)
-    return value if lanes == 1 else ir.Constant(like.type, [value.constant] * lanes)
+    return value if lanes == 1 else everywhere(like.type, value)
 
 
 def _first(count: int, lanes: int) -> ir.Constant | None:

@@ -12,10 +12,10 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -93,19 +93,25 @@ class NativeModule:
     """Native code in this process, for as long as this object lives.
 
     Args:
-        object_code: an object file for this machine.
+        object_code: object files for this machine.
         exports: names of its functions and variables whose addresses are wanted.
         symbols: addresses of what it calls, by name, besides what the process's C libraries offer.
 
     Raises:
-        RuntimeError: the object file is damaged, or needs or lacks a symbol.
+        RuntimeError: an object file is damaged, or needs or lacks a symbol.
     """
 
     def __init__(
-        self, object_code: bytes, exports: Iterable[str], machine: Machine, symbols: Mapping[str, int] | None = None
+        self,
+        object_code: Sequence[bytes],
+        exports: Iterable[str],
+        machine: Machine,
+        symbols: Mapping[str, int] | None = None,
     ) -> None:
         self.object_code = object_code
-        library = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
+        library = llvm.JITLibraryBuilder().add_current_process()
+        for file in object_code:
+            library.add_object_img(file)
         for name in exports:
             library.export_symbol(name)
         for name, address in (symbols or {}).items():
@@ -121,42 +127,38 @@ class NativeModule:
         return self._code[name]
 
 
-class Compiled(NamedTuple):
-    """What LLVM made of a module.
-
-    Attributes:
-        object_code: an object file.
-        llvm: LLVM code after optimisation.
-        exports: names of the functions that others may call.
-        optimise_seconds, generate_seconds: how long LLVM took for its code, and from there to the object file.
-    """
-
-    object_code: bytes
-    llvm: str
-    exports: tuple[str, ...]
-    optimise_seconds: float
-    generate_seconds: float
-
-
-def optimise(module: ir.Module | str, machine: Machine) -> Compiled:
-    """Make a module native code, without linking it.
+class Optimised:
+    """A module as LLVM has it, checked and tidied up, ready to become native code.
 
     Raises:
         RuntimeError: LLVM finds the module wrong.
     """
-    target = _target_machine(machine)
-    start = time.perf_counter()
-    context = create_context()  # of its own: LLVM keeps types and constants for as long as their context lives
-    reference = llvm.parse_assembly(str(module), context)
-    reference.triple = machine.triple
-    reference.data_layout = str(target.target_data)
-    reference.verify()
-    _run_passes(reference, target)
-    optimised = time.perf_counter()
-    object_code = target.emit_object(reference)
-    generated = time.perf_counter()
-    exports = tuple(f.name for f in reference.functions if not f.is_declaration and f.linkage == llvm.Linkage.external)
-    return Compiled(object_code, str(reference), exports, optimised - start, generated - optimised)
+
+    def __init__(self, module: ir.Module | str, machine: Machine) -> None:
+        start = time.perf_counter()
+        self._target = _target_machine(machine)
+        context = create_context()  # of its own: LLVM keeps types and constants for as long as their context lives
+        self._reference = llvm.parse_assembly(str(module), context)
+        self._reference.triple = machine.triple
+        self._reference.data_layout = str(self._target.target_data)
+        self._reference.verify()
+        _run_passes(self._reference, self._target)
+        self.seconds = time.perf_counter() - start
+
+    def object_code(self) -> bytes:
+        """An object file. It takes LLVM most of the time, and Python threads may run meanwhile."""
+        return self._target.emit_object(self._reference)
+
+    @property
+    def llvm(self) -> str:
+        """The module as text."""
+        return str(self._reference)
+
+    @property
+    def exports(self) -> tuple[str, ...]:
+        """Names of the functions that others may call."""
+        functions = self._reference.functions
+        return tuple(f.name for f in functions if not f.is_declaration and f.linkage == llvm.Linkage.external)
 
 
 def _run_passes(reference: Any, target: Any) -> None:
@@ -199,18 +201,12 @@ class CompiledModule(NativeModule):
 
     Attributes:
         llvm: LLVM code after optimisation.
-        seconds: how long it took to `optimise`, to `generate` code and to `link`.
     """
 
     def __init__(self, module: ir.Module | str, machine: Machine) -> None:
-        compiled = optimise(module, machine)
-        super().__init__(compiled.object_code, compiled.exports, machine)
-        self.llvm = compiled.llvm
-        self.seconds = {
-            "optimise": compiled.optimise_seconds,
-            "generate": compiled.generate_seconds,
-            "link": self.link_seconds,
-        }
+        optimised = Optimised(module, machine)
+        super().__init__([optimised.object_code()], optimised.exports, machine)
+        self.llvm = optimised.llvm
         self._machine = machine
 
     @property

@@ -362,8 +362,15 @@ class _Memory:
                         and _reads_where_it_writes(self.fusion, group, output, value)
                     ):
                         found[value] = output
+                        self._run_backward(number, value)
                         break
         return found
+
+    def _run_backward(self, number: int, value: Value) -> None:
+        """Let a loop begin where the large array it reads was made last: that end of it is still in the caches."""
+        kernel, arguments, offsets = self.calls[number]
+        if isinstance(kernel, Loop) and value.size * value.dtype.itemsize > Machine.host().l2_bytes:
+            self.calls[number] = (self._known(kernel._replace(backward=True)), arguments, offsets)
 
     def _scratch(self, values: Sequence[Value], end: int) -> tuple[dict[Value, int], int]:
         """Byte offsets, first fit by first use: a place is free again after its value's last reader."""

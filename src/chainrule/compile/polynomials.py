@@ -48,6 +48,18 @@ POLYNOMIALS = {
         ),
         error=(-26.1, -61.7),
     ),
+    # (exp(r) − 1 − r) / r² as a function of r for |r| ≤ ln 2 / 32; error relative to exp(r)
+    "exp by table": Polynomial(
+        single=(),
+        double=(
+            0.499999999999996,
+            0.16666666664409174,
+            0.04166666669335388,
+            0.008333472191564526,
+            0.0013888593490565863,
+        ),
+        error=(None, -56.2),
+    ),
     # (2^r − 1) / r as a function of r for |r| ≤ 1/2; error relative to 2^r
     "exp2": Polynomial(
         single=(

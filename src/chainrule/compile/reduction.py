@@ -49,9 +49,8 @@ def power_of_two(n: Lanes) -> Lanes:
 
 def scaled(x: Lanes, n: Whole) -> Lanes:
     """`x·2ⁿ`, in two steps where it takes any, so that a result too small or too large is reached with one rounding."""
-    at_once = x.times_power(n.number)
-    if at_once is not None:
-        return at_once
+    if x.has_512_bits:
+        return x.times_power(n.number)
     layout = x.format
     both = n.integer + 2 * layout.bias
     half = both >> 1

@@ -19,6 +19,7 @@ loads and stores look at the mask. Emission may open new blocks: go on at `build
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -28,10 +29,13 @@ from llvmlite import ir
 
 from chainrule.compile import vectormath
 from chainrule.compile.kernels import Access, Instruction
+from chainrule.compile.lanes import Short, everywhere
 
 POINTER = ir.PointerType()
 INT64 = ir.IntType(64)
 _BIT = ir.IntType(1)
+_INT32 = ir.IntType(32)
+_FIRST = ir.Constant(_INT32, 0)
 _NARROW = 16  # bytes of a vector up to which the processor may have no fused multiply-add
 _CONTRACT = ("contract",)  # a product and a sum may be rounded once, as one fused multiply-add
 
@@ -55,6 +59,7 @@ def lanes_of(value: ir.Value) -> int:
     return value.type.count if isinstance(value.type, ir.VectorType) else 1
 
 
+@functools.lru_cache(maxsize=256)
 def with_lanes(element: ir.Type, lanes: int) -> ir.Type:
     """A vector of `lanes` of `element`, or `element` itself for one lane."""
     return element if lanes == 1 else ir.VectorType(element, lanes)
@@ -67,9 +72,12 @@ def constant(dtype: np.dtype, value: Any) -> ir.Constant:
 
 def _like(x: ir.Value, value: Any) -> ir.Constant:
     """`value` in every lane, of the type of `x`."""
-    return ir.Constant(x.type, [value] * x.type.count if isinstance(x.type, ir.VectorType) else value)
+    if isinstance(x.type, ir.VectorType):
+        return everywhere(x.type, ir.Constant(x.type.element, value))
+    return ir.Constant(x.type, value)
 
 
+@functools.lru_cache(maxsize=4096)
 def int64(value: int) -> ir.Constant:
     """An int64 constant."""
     return ir.Constant(INT64, value)
@@ -80,10 +88,10 @@ def spread(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
     if lanes == 1 or isinstance(value.type, ir.VectorType):
         return value
     if isinstance(value, ir.Constant):
-        return ir.Constant(ir.VectorType(value.type, lanes), [value.constant] * lanes)
-    vector = ir.VectorType(value.type, lanes)
-    first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), lanes), None))
+        return everywhere(with_lanes(value.type, lanes), value)
+    anything = Short(with_lanes(value.type, lanes), "poison")
+    first = builder.insert_element(anything, value, _FIRST)
+    return builder.shuffle_vector(first, anything, Short(with_lanes(_INT32, lanes), "zeroinitializer"))
 
 
 def count_up(lanes: int, stride: int = 1) -> ir.Constant:
@@ -94,7 +102,7 @@ def count_up(lanes: int, stride: int = 1) -> ir.Constant:
 def take_lanes(builder: ir.IRBuilder, value: ir.Value, lanes: Sequence[int]) -> ir.Value:
     """The named lanes of a vector, as a vector."""
     pattern = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
-    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), pattern)
+    return builder.shuffle_vector(value, Short(value.type, "poison"), pattern)
 
 
 def fold_lanes(
@@ -503,7 +511,7 @@ class Point:
         mask: which of them are inside the grid; None for all.
     """
 
-    __slots__ = ("_offsets", "axis", "indices", "lanes", "mask", "pointers")
+    __slots__ = ("_addresses", "_offsets", "_spread", "ahead", "axis", "base", "indices", "lanes", "mask", "pointers")
 
     def __init__(
         self,
@@ -518,7 +526,43 @@ class Point:
         self.axis = axis
         self.lanes = lanes
         self.mask = mask
+        self.base = self
+        self.ahead: tuple[int, ...] = ()
         self._offsets: dict[tuple[int, ...], ir.Value | None] = {}
+        self._addresses: dict[tuple[int, tuple[int, ...]], ir.Value] = {}
+        self._spread: dict[tuple[int, int], tuple[ir.Value, ir.Value]] = {}
+
+    def further(self, ahead: tuple[int, ...], lanes: int, mask: ir.Value | None) -> Point:
+        """The point so many steps further along the axes; what is known of this one need not be computed again."""
+        point = Point(self.pointers, self.indices, self.axis, lanes, mask)
+        point.base, point.ahead = self.base, ahead
+        return point
+
+    def index(self, builder: ir.IRBuilder, axis: int) -> ir.Value:
+        """The index of lane 0 along an axis."""
+        index, steps = self.indices[axis], self.ahead[axis] if self.ahead else 0
+        return builder.add(index, int64(steps)) if steps else index
+
+    def address(self, builder: ir.IRBuilder, access: Access, element: ir.Type) -> ir.Value:
+        """Of the element that lane 0 means."""
+        addresses, key = self.base._addresses, (access.argument, access.strides)
+        address = addresses.get(key)
+        if address is None:
+            address, offset = self.pointers[access.argument], self.base.offset(builder, access.strides)
+            if offset is not None:
+                address = builder.gep(address, [offset], source_etype=element)
+            addresses[key] = address
+        steps = access.offset + sum(n * stride for n, stride in zip(self.ahead, access.strides, strict=False))
+        return builder.gep(address, [int64(steps)], source_etype=element) if steps else address
+
+    def spread(self, builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
+        """A scalar copied to every lane, which is done once."""
+        if lanes == 1 or isinstance(value.type, ir.VectorType) or isinstance(value, ir.Constant):
+            return spread(builder, value, lanes)
+        copies, key = self.base._spread, (id(value), lanes)
+        if key not in copies:
+            copies[key] = (value, spread(builder, value, lanes))
+        return copies[key][1]
 
     def offset(self, builder: ir.IRBuilder, strides: tuple[int, ...]) -> ir.Value | None:
         """`Σ stride·index` of lane 0, in elements; None for zero."""
@@ -556,10 +600,7 @@ def _place(builder: ir.IRBuilder, step: Instruction, values: dict[int, ir.Value]
     """The place that a memory instruction means; its input number `at`, if there, is the shift of a gather."""
     access, element = step.access, memory_type(step.dtype)
     assert access is not None
-    address = point.pointers[access.argument]
-    if access.offset:
-        address = builder.gep(address, [int64(access.offset)], source_etype=element)
-    offset = point.offset(builder, access.strides)
+    address = point.address(builder, access, element)
     spread_out = None
     if len(step.inputs) > at:
         shift = values[step.inputs[at]]
@@ -567,9 +608,7 @@ def _place(builder: ir.IRBuilder, step: Instruction, values: dict[int, ir.Value]
             stride = point.stride(access)
             spread_out = builder.add(shift, count_up(point.lanes, stride)) if stride else shift
         else:
-            offset = shift if offset is None else builder.add(offset, shift)
-    if offset is not None:
-        address = builder.gep(address, [offset], source_etype=element)
+            address = builder.gep(address, [shift], source_etype=element)
     return _Place(address, point.stride(access), spread_out)
 
 
@@ -675,7 +714,7 @@ def emit_instruction(
     if step.op == "constant":
         return constant(step.dtype, step.value)
     if step.op == "index":
-        index = point.indices[step.value]
+        index = point.index(builder, step.value)
         if step.value == point.axis and point.lanes > 1:
             return builder.add(spread(builder, index, point.lanes), count_up(point.lanes))
         return index
@@ -691,7 +730,7 @@ def emit_instruction(
     dtype = body[step.inputs[0]].dtype
     if step.op == "divide" and lanes_of(inputs[1]) < lanes and lanes * dtype.itemsize > _NARROW:
         return _divide_by_one_number(builder, dtype, *inputs)
-    inputs = [spread(builder, value, lanes) for value in inputs]
+    inputs = [point.spread(builder, value, lanes) for value in inputs]
     if step.op == "select":
         return builder.select(*inputs)
     if step.op == "astype":

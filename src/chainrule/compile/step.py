@@ -15,6 +15,8 @@ run, or whether to record another.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +37,18 @@ from chainrule.core.tensor import Tensor
 
 #: Recording replaces what others may look at, for a moment.
 _one_at_a_time = threading.RLock()
+
+
+@contextlib.contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Without the search for garbage in cycles: recording and planning make many objects at once, and keep them."""
+    was_searched_for = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_searched_for:
+            gc.enable()
 
 
 class Compiled:
@@ -93,7 +107,7 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The function's result, computed by the program for arguments like these."""
-        if _watchers and not _is_inside():
+        if _watchers and self._gave_up is None and not _is_inside():
             for watch in _watchers:
                 watch(partial(self.function, *args, **kwargs))
         if self._shortcut is not None and not kwargs and not _is_inside():
@@ -122,7 +136,7 @@ class Compiled:
                     continue
                 self._latest = variant if variant.is_flat else None
                 return result
-        with _one_at_a_time:
+        with _one_at_a_time, _garbage_left():
             return self._record(leaves, treedef, args, kwargs)
 
     def _run(self, variant: Variant, leaves: Sequence[Any], args: tuple, kwargs: dict) -> Any:
@@ -153,7 +167,7 @@ class Compiled:
         name = getattr(self.function, "__qualname__", repr(self.function))
         if self.strict:
             raise Unsupported(f"{name} cannot be compiled: {reason}")
-        self._gave_up = reason
+        self._gave_up, self._shortcut = reason, None
         warnings.warn(f"cr.compile: {name} runs uncompiled: {reason}", RuntimeWarning, stacklevel=4)
 
 

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 from chainrule.compile import cache
-from chainrule.compile.machine import Machine, NativeModule, optimise
+from chainrule.compile.machine import Machine, NativeModule, Optimised
 
 #: More threads than this never share a program.
 MOST_THREADS = 64
@@ -170,7 +170,9 @@ class Pool:
     """
 
     def __init__(self, machine: Machine) -> None:
-        code = cache.object_code(f"runtime {MOST_THREADS}", machine, lambda: optimise(source(machine), machine))
+        code = cache.object_code(
+            f"runtime {MOST_THREADS}", machine, lambda: [Optimised(source(machine), machine).object_code()]
+        )
         self._code = NativeModule(code, _EXPORTS, machine)
         self.run = self._code.address("chainrule_run")
         self._work = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self._code.address("chainrule_work"))
