@@ -18,6 +18,7 @@ import chainrule.ops  # noqa: F401  (binds the operations to Tensor)
 from chainrule import nn, numpy, optim
 from chainrule.compile import compile
 from chainrule.core.errors import AnomalyError, GradientError
+from chainrule.core.native import no_native
 from chainrule.core.state import enable_grad, is_grad_enabled, no_grad
 from chainrule.core.tensor import Tensor, tensor
 from chainrule.explain import explain
@@ -74,6 +75,7 @@ __all__ = [
     "monitor",
     "nn",
     "no_grad",
+    "no_native",
     "numpy",
     "optim",
     "repair",

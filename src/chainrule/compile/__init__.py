@@ -8,17 +8,19 @@ The stages, in the order a call goes through them:
     fuse, places         what is computed together, and which elements it reads (`homes`)
     plan, kernels        the order of kernels and the memory between them
     loops, gemm          LLVM code of each kernel (`scalars`, `vectormath`)
-    executable, threads  machine code, its cache, and running it on all cores (`machine`, `cache`)
+    executable, threads  machine code, its cache, and running it on all cores (`machine`, `cache`, `shares`)
     variant, bindings    a program connected to the arrays it reads and writes (`glance`)
     step                 which program to run, call by call
+    native               programs for single operations of eager code
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from chainrule.compile.errors import TraceError, Unsupported
+from chainrule.core.native import Native, compilers
 
 __all__ = ["TraceError", "Unsupported", "compile"]
 
@@ -57,3 +59,16 @@ def compile(
     if function is None:
         return lambda inner: Compiled(inner, strict, limit, threads)
     return Compiled(function, strict, limit, threads)
+
+
+def _compile_native(native: Native, inputs: Sequence[Any], params: dict[str, Any]) -> Any:
+    from chainrule.compile.native import compile_native  # only now: LLVM takes a moment to load
+
+    return compile_native(native, inputs, params)
+
+
+compilers[:] = [_compile_native]
+
+# What the package has under the name `compile` is the function: there `import chainrule.compile.report as report` looks
+# first, and then for a module of the function's name and `.report`.
+compile.__name__ = __name__

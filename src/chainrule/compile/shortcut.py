@@ -17,7 +17,7 @@ import numpy as np
 
 from chainrule.compile import cache, glance
 from chainrule.compile.capture import Slot
-from chainrule.compile.machine import Machine, NativeModule, optimise
+from chainrule.compile.machine import Machine, NativeModule, Optimised
 from chainrule.core import state
 from chainrule.core.tensor import Tensor
 
@@ -217,7 +217,7 @@ AVAILABLE = glance.AVAILABLE and _layout_is_known()
 @functools.cache
 def _function() -> Any:
     machine = Machine.host()
-    code = cache.object_code(_SOURCE, machine, lambda: optimise(_SOURCE, machine))
+    code = cache.object_code(_SOURCE, machine, lambda: [Optimised(_SOURCE, machine).object_code()])
     module = NativeModule(code, ["shortcut"], machine, {"glance": glance.function_address()})
     function = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.py_object)(module.address("shortcut"))
     function.module = module  # type: ignore[attr-defined]
@@ -226,6 +226,17 @@ def _function() -> Any:
 
 #: A quick call: the program's result for a tuple of arguments, or None where the call has to go the long way.
 Shortcut: TypeAlias = Callable[[tuple[Any, ...]], Tensor | None]
+
+
+def entry(
+    arguments: Sequence[tuple[Any, ...]], rows: np.ndarray, checks: tuple[int, np.ndarray | None], run: int
+) -> tuple[Callable[[tuple[Any, ...]], int], Any]:
+    """The machine code for one program, to be called with a tuple of arguments, and what must live as long as it.
+
+    What it returns is above 1 where nothing was run. The arguments are those of `make_shortcut`.
+    """
+    spec, kept = _spec(arguments, rows, checks, run)
+    return functools.partial(_function(), glance.address(spec)), kept
 
 
 def make_shortcut(
@@ -251,8 +262,7 @@ def make_shortcut(
         after: what Python has to do after a run.
         result: the array that the program leaves its result in.
     """
-    spec, kept = _spec(arguments, rows, checks, run)
-    enter = functools.partial(_function(), glance.address(spec))
+    enter, kept = entry(arguments, rows, checks, run)
     places = [(slot.owner, slot.key, slot.held) for slot in guards]
     structure, known_structure, ask = state.structure, state.structure[0], variant.ask_if_needed
     acquire, release = variant.lock.acquire, variant.lock.release

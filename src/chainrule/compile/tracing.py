@@ -19,6 +19,7 @@ import numpy as np
 from chainrule.compile.errors import TraceError, Unsupported
 from chainrule.compile.graph import Graph, Value
 from chainrule.core import state
+from chainrule.core.blank import Blank
 from chainrule.core.tensor import Tensor
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
@@ -84,6 +85,25 @@ class Trace:
         self.fresh.append((inputs, function, is_fixed))
         traced = tuple(Traced(value, row) for value, row in zip(inputs, rows, strict=True))
         return traced if isinstance(result, tuple) else traced[0]
+
+
+class BlankTrace(Trace):
+    """A run in which no array has values: only its graph is wanted."""
+
+    def filled(self, shape: Any, number: Any, dtype: Any) -> Any:
+        return Blank((shape,) if isinstance(shape, int) else shape, np.full((), number, dtype).dtype)
+
+    def ask(self, function: Callable[[], Any], generator: Any = None, is_fixed: bool = False) -> Any:
+        result = function()
+        rows = result if isinstance(result, tuple) else (result,)
+        blanks = [row if isinstance(row, Blank) else Blank(np.shape(row), np.asarray(row).dtype) for row in rows]
+        traced = tuple([self.traced(blank, "drawn") for blank in blanks])
+        return traced if isinstance(result, tuple) else traced[0]
+
+    def traced(self, array: Any, name: str) -> Traced:
+        """An input of the graph that is like `array`."""
+        value = self.graph.input(array.shape, array.dtype, name)
+        return Traced(value, array if isinstance(array, Blank) else Blank(array.shape, array.dtype))
 
 
 @contextmanager

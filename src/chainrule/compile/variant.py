@@ -32,13 +32,13 @@ from chainrule.core.tensor import Tensor
 _allocate = object.__new__
 
 #: NumPy's flags of an array that can be read as it lies in memory: in C order, aligned.
-_READABLE = 0x0101
+READABLE = 0x0101
 
 #: Below this many operations a program is done before a second thread could help.
-_WORTH_THREADS = 400_000
+WORTH_THREADS = 400_000
 
 #: Up to so many operations a program may keep other Python threads waiting: some tens of microseconds.
-_SHORT = 4_000_000
+SHORT = 4_000_000
 
 #: What `Variant.run` returns for arguments that do not pass the program's checks.
 failed = object()
@@ -82,7 +82,7 @@ class Variant:
             and self.is_flat
             and not (self._drops or self._must_be_none or self.recording.trace.draws)
             and all(argument.kind not in ("float", "scalar") for argument in self.arguments)
-            and self._flops < _SHORT
+            and self._flops < SHORT
         )
 
     # Making the program ----------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class Variant:
         machine = Machine.host()
         self.plan = plan(small, wanted, replaced, threads or machine.cores)
         self._flops = sum(flops(call.kernel) for call in self.plan.program.calls)
-        if threads is None and self._flops < _WORTH_THREADS:
+        if threads is None and self._flops < WORTH_THREADS:
             self.plan = self.plan._replace(program=self.plan.program._replace(threads=1))
         self._must_be_none = [
             place
@@ -118,7 +118,7 @@ class Variant:
             self.checks = plan(small, [holds for holds, _ in small.checks], {}, 1)
         self._became = became
         self.seconds = {"simplify": simplified - start, "plan": time.perf_counter() - simplified}
-        self.executable = Executable(self.plan.program, machine, flush_subnormals=_is_single(self.plan))
+        self.executable = Executable(self.plan.program, machine, flush_subnormals=is_single(self.plan))
         self.check_executable = None
         if self.checks is not None:
             self.check_executable = Executable(self.checks.program, machine)
@@ -315,7 +315,7 @@ class Variant:
         return self._flags.tobytes() == self._all_hold
 
 
-def _is_single(planned: Plan) -> bool:
+def is_single(planned: Plan) -> bool:
     """Whether a program computes in float32 alone. Then subnormal numbers count as zero, as in the eager walk."""
     dtypes = {dtype for call in planned.program.calls for dtype in call.kernel.arguments}
     return np.dtype(np.float32) in dtypes and np.dtype(np.float64) not in dtypes
@@ -394,7 +394,7 @@ class _Argument:
             self.buffer[()] = leaf
             return None
         array = leaf._value if self.kind == "tensor" else leaf
-        if type(array) is not np.ndarray or array.flags.num & _READABLE != _READABLE:
+        if type(array) is not np.ndarray or array.flags.num & READABLE != READABLE:
             array = np.array(array, order="C")
         for arrays, slot in self.slots:
             arrays[slot] = id(array)
@@ -412,7 +412,7 @@ class _Answer:
         self.array: Any = None
 
     def connect(self, row: Any) -> None:
-        if type(row) is not np.ndarray or row.flags.num & _READABLE != _READABLE:
+        if type(row) is not np.ndarray or row.flags.num & READABLE != READABLE:
             row = np.array(row, self.dtype, order="C")
         self.array = row
         for arrays, slot in self.slots:

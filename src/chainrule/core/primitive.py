@@ -34,8 +34,9 @@ from chainrule.core.namespace import (
     namespaces,
     tensor_namespace,
 )
+from chainrule.core.native import Native
 from chainrule.core.node import Node, Tangent, new_node
-from chainrule.core.rule import Rule
+from chainrule.core.rule import Rule, sum_to_shape
 from chainrule.core.tensor import Tensor, _raw
 
 _floor = state.recording_floor.get
@@ -74,6 +75,7 @@ class Primitive:
         push: `push(xp, primals, tangents, y, **params)`, a Jacobian-vector product, where it does not follow
             from the rest.
         outputs: names of the outputs where there are several.
+        native: from how many elements on NumPy arrays are worth machine code for value and rules (see `core.native`).
         residuals: names of further outputs that rules read (the statistics of a normalisation, say). The caller
             gets them as constants. Where the rule is itself differentiated, its `g` is a row: the cotangent of
             `y` and of each residual, None for those that have none.
@@ -93,6 +95,7 @@ class Primitive:
         gate: bool = False,
         linear: str | None = None,
         push: Callable | None = None,
+        native: int | None = None,
         outputs: Sequence[str] = (),
         residuals: Sequence[str] = (),
         text: str | None = None,
@@ -100,7 +103,8 @@ class Primitive:
         local: Sequence[tuple[str, str] | Callable[..., tuple[str, str]]] = (),
     ) -> None:
         self.name = name
-        self.value = value
+        self.value = value if native is None else Native(value, backward=False, fewest=native)
+        self.native = native
         self.elementwise = elementwise
         self.gate = gate
         self.linear = linear
@@ -125,9 +129,13 @@ class Primitive:
                 for index, function in enumerate(rules)  # type: ignore[arg-type]
             ]
         self.differentiable = rules is not None
+        self.pullback = None if native is None else Native(self._pull_back, backward=True, fewest=native)
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Primitive:
+        return self  # a copied module has the same operations
 
     def rule(self, index: int) -> Rule:
         """The rule for input number `index`."""
@@ -142,6 +150,19 @@ class Primitive:
                 "detach() it if its gradient is not wanted."
             )
         return rule
+
+    def _pull_back(self, xp: Any, g: Any, *kept: Any, edges: tuple[tuple[int, int, tuple[int, ...]], ...]) -> tuple:
+        """The cotangents of several inputs, from that of the output.
+
+        Args:
+            kept: what the rules read, one after the other.
+            edges: for each input its rule's index, how much of `kept` that reads, and the input's shape.
+        """
+        made, place = [], 0
+        for index, count, shape in edges:
+            made.append(sum_to_shape(xp, self.rule(index).pull(xp, g, *kept[place : place + count]), shape))
+            place += count
+        return tuple(made)
 
     # Computing and recording -------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from chainrule.core.namespace import PYTHON_SCALARS
+from chainrule.core.native import Native
 
 if TYPE_CHECKING:
     from chainrule.core.primitive import Primitive
@@ -54,6 +55,8 @@ class Rule:
             )
         else:
             self.pull = applied
+        if primitive.native is not None:
+            self.pull = Native(self.pull, backward=True, fewest=primitive.native)
 
 
 def _keeper(reads: Sequence[str], primitive: Primitive) -> tuple[Callable, tuple[int | None, ...]]:
@@ -94,3 +97,21 @@ def _shape_of(value: Any) -> tuple[int, ...]:
 
 def _second_argument_ignored(function: Callable) -> Callable:
     return lambda values, params: function(values)
+
+
+def sum_to_shape(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
+    """The transpose of broadcasting: sum `g` over the axes along which `shape` was stretched.
+
+    A rule may also give fewer axes than there are; then every element along the others has the same cotangent.
+    """
+    extra = len(g.shape) - len(shape)
+    if extra > 0:
+        g = xp.sum(g, axis=tuple(range(extra)))
+        if g.shape == shape:
+            return g
+    elif extra < 0:
+        g = xp.reshape(g, (1,) * -extra + tuple(g.shape))
+    stretched = tuple(i for i, (n, length) in enumerate(zip(g.shape, shape, strict=True)) if length == 1 != n)
+    if stretched:
+        g = xp.sum(g, axis=stretched, keepdims=True)
+    return g if g.shape == shape else xp.broadcast_to(g, shape)

@@ -16,7 +16,7 @@ import numpy as np
 from chainrule.compile import operations  # noqa: F401  (makes traced arrays known)
 from chainrule.compile.capture import survey
 from chainrule.compile.errors import Unsupported
-from chainrule.compile.tracing import Trace, Traced, active
+from chainrule.compile.tracing import BlankTrace, active
 from chainrule.core import state
 from chainrule.core.blank import Blank, BlankDraws
 from chainrule.core.tensor import Tensor, _raw
@@ -26,18 +26,8 @@ from chainrule.nn import random
 from chainrule.transforms.trees import leaf_at
 
 
-class _Shapes(Trace):
-    """A run in which no array has values."""
-
-    def filled(self, shape: Any, number: Any, dtype: Any) -> Any:
-        return Blank((shape,) if isinstance(shape, int) else shape, np.full((), number, dtype).dtype)
-
-    def ask(self, function: Callable[[], Any], generator: Any = None, is_fixed: bool = False) -> Any:
-        result = function()
-        rows = result if isinstance(result, tuple) else (result,)
-        blanks = [row if isinstance(row, Blank) else Blank(np.shape(row), np.asarray(row).dtype) for row in rows]
-        traced = tuple([self.traced(blank, "drawn") for blank in blanks])
-        return traced if isinstance(result, tuple) else traced[0]
+class _Estimate(BlankTrace):
+    """A run that an estimate follows."""
 
     @staticmethod
     def refusal(what: str, line: str) -> str:
@@ -46,16 +36,12 @@ class _Shapes(Trace):
             "values. Call the account with arrays instead, as in cr.memory(f)(x)"
         )
 
-    def traced(self, blank: Blank, name: str) -> Traced:
-        """An input of the graph."""
-        return Traced(self.graph.input(blank.shape, blank.dtype, name), blank)
-
 
 def estimated(function: Callable, shapes: Sequence[Any], kwargs: dict) -> Account:
     """The account of `function` on arrays of these shapes; see `chainrule.memory`."""
     tensors = [tensor for _, tensor in survey(function).tensors.values()]
     dtype = next((t.dtype for t in tensors if t.requires_grad), np.dtype(np.float32))
-    trace = _Shapes()
+    trace = _Estimate()
     blanks = [_blank(number, shape, dtype) for number, shape in enumerate(shapes)]
     has_parameters = any(t.requires_grad for t in tensors)
     with _blanked(tensors, trace), _blank_draws(), active(trace), state.enable_grad():
@@ -98,7 +84,7 @@ def _lifted(leaf: Tensor) -> Tensor:
 
 
 @contextmanager
-def _blanked(tensors: Sequence[Tensor], trace: _Shapes) -> Iterator[None]:
+def _blanked(tensors: Sequence[Tensor], trace: _Estimate) -> Iterator[None]:
     """Let what the function closes over have no values."""
     own = [(tensor, tensor._value) for tensor in tensors]
     try:

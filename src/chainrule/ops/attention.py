@@ -13,6 +13,7 @@ import numpy as np
 from scipy.sparse import csc_array
 
 from chainrule.core.namespace import fast_numpy, namespace_of
+from chainrule.core.native import FEWEST_OF_MANY
 from chainrule.core.primitive import Primitive, as_operand, composed, linear
 from chainrule.core.tensor import _raw
 from chainrule.ops.layout import matrix_transpose
@@ -31,28 +32,13 @@ def _weights_value(xp: Any, scores: Any, mask: Any, *, scale: float) -> Any:
     return e / xp.where(total == 0, 1, total)
 
 
-def _weights_fast(scores: Any, mask: Any, scale: float) -> Any:
-    e = scores * scale
-    np.copyto(e, -math.inf, where=~mask)
-    top = np.maximum.reduce(e, axis=-1, keepdims=True)
-    top[top == -math.inf] = 0
-    e -= top
-    np.exp(e, out=e)
-    total = np.add.reduce(e, axis=-1, keepdims=True)
-    total[total == 0] = 1
-    e /= total
-    return e
-
-
 # Vaswani et al. 2017, "Attention Is All You Need", equation 1; the derivative is that of softmax, times the scale
 attention_weights = composed(
     "attention_weights",
-    lambda xp, scores, mask, *, scale: (
-        _weights_fast(scores, mask, scale) if xp is fast_numpy else _weights_value(xp, scores, mask, scale=scale)
-    ),
+    _weights_value,
     lambda xp, g, y, scale: y * (g - xp.sum(g * y, axis=-1, keepdims=True)) * scale,
     None,
-    text="softmax($scores·scale, $mask)", latex=r"\operatorname{softmax}(s \, $scores)",
+    native=FEWEST_OF_MANY, text="softmax($scores·scale, $mask)", latex=r"\operatorname{softmax}(s \, $scores)",
     local=[("scale·$y ⊙ (g − Σ(g ⊙ $y))", r"s \, $y \odot \left(\delta - \textstyle\sum \delta \odot $y\right)")],
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from chainrule.core.namespace import fast_numpy
+from chainrule.core.native import FEWEST_ELEMENTS
 from chainrule.core.primitive import Primitive, as_operand, composed, linear
 from chainrule.ops.layout import reshape
 from chainrule.ops.windows import (
@@ -103,13 +104,13 @@ def _declared(name: str, sign: str, value: Any, x_rule: Any, weight_rule: Any) -
     local = [(f"$weight {sign}ᵀ g", rf"$weight {sign}^\top \delta"), ("g · windowsᵀ", r"\delta \cdot X^\top")]
     plain = linear(
         name, lambda xp, x, weight, *, grid, groups: value(xp, x, weight, grid, groups), x_rule, weight_rule,
-        joint=False, text=f"$x {sign} $weight", latex=rf"$x {sign} $weight", local=local,
+        joint=False, native=FEWEST_ELEMENTS, text=f"$x {sign} $weight", latex=rf"$x {sign} $weight", local=local,
     )  # fmt: skip
     biased = composed(
         name,
         lambda xp, x, weight, bias, *, grid, groups: _plus_bias(xp, value(xp, x, weight, grid, groups), bias),
         x_rule, weight_rule, _sum_per_channel,
-        text=f"$x {sign} $weight + $bias", latex=rf"$x {sign} $weight + $bias",
+        native=FEWEST_ELEMENTS, text=f"$x {sign} $weight + $bias", latex=rf"$x {sign} $weight + $bias",
         local=[*local, ("Σ g", r"\textstyle\sum \delta")],
     )  # fmt: skip
     return plain, biased

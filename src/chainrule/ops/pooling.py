@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.namespace import fast_numpy, tensor_namespace
+from chainrule.core.native import FEWEST_ELEMENTS
 from chainrule.core.primitive import as_operand, general, linear
 from chainrule.ops.layout import reshape
 from chainrule.ops.windows import (
@@ -100,7 +101,7 @@ def _max_pool_push(xp: Any, primals: Any, tangents: Any, y: Any, *, grid: Grid) 
 
 _max_pool = general(
     "max_pool", _max_pool_value, _max_pool_rule, push=_max_pool_push,
-    text="max_pool($x)", latex=r"\operatorname{max\,pool}($x)",
+    native=FEWEST_ELEMENTS, text="max_pool($x)", latex=r"\operatorname{max\,pool}($x)",
     local=[("1[winner]", r"\mathbb{1}[$x = $y]")],
 )  # fmt: skip
 
@@ -147,7 +148,7 @@ def _avg_pool_transpose(xp: Any, g: Any, grid: Grid, margins_count: bool, diviso
 
 _avg_pool = linear(
     "avg_pool", _avg_pool_value, _avg_pool_transpose,
-    text="avg_pool($x)", latex=r"\operatorname{avg\,pool}($x)", local=[("1/n", r"\frac{1}{n}")],
+    native=FEWEST_ELEMENTS, text="avg_pool($x)", latex=r"\operatorname{avg\,pool}($x)", local=[("1/n", r"\frac{1}{n}")],
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.namespace import fast_numpy
+from chainrule.core.native import FEWEST_ELEMENTS
 from chainrule.core.primitive import as_operand, composed, linear
 from chainrule.ops import reductions
 from chainrule.ops.axes import normalize_axes
@@ -34,7 +35,7 @@ def _matmul_b(xp: Any, g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
 
 
 _matmul = linear(
-    "matmul", lambda xp, a, b: xp.matmul(a, b), _matmul_a, _matmul_b, joint=False,
+    "matmul", lambda xp, a, b: xp.matmul(a, b), _matmul_a, _matmul_b, joint=False, native=FEWEST_ELEMENTS,
     text="$a·$b", latex=r"$a \, $b",
     local=[("g·$bᵀ", r"\delta \, {$b}^\top"), ("$aᵀ·g", r"{$a}^\top \, \delta")],
 )  # fmt: skip
@@ -93,7 +94,7 @@ linear_step = composed(
     _linear_x,
     lambda xp, g, x: xp.matmul(_rows(xp, g).mT, _rows(xp, x)),
     lambda xp, g: xp.sum(g, axis=tuple(range(len(g.shape) - 1))),
-    text="$x·$weightᵀ + $bias", latex=r"$x \, {$weight}^\top + $bias",
+    native=FEWEST_ELEMENTS, text="$x·$weightᵀ + $bias", latex=r"$x \, {$weight}^\top + $bias",
     local=[("g·$weight", r"\delta \, $weight"), ("gᵀ·$x", r"\delta^\top \, $x"), ("Σ g", r"\textstyle\sum \delta")],
 )  # fmt: skip
 

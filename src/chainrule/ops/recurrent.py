@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from chainrule.core.namespace import fast_numpy
+from chainrule.core.native import Native
 from chainrule.core.primitive import Primitive, composed
 from chainrule.core.tensor import _raw
 from chainrule.ops.special import sigmoid
@@ -35,6 +36,7 @@ class Cell(NamedTuple):
         step: `step(xp, projected, recurrent, state)` gives the new state and what is kept; `recurrent` is h·Wᵀ.
         back: `back(xp, cotangents, d_kept, kept, before, after)`, from the cotangents of the new state and of what is
             kept, gives those of `projected`, `recurrent` and the old state, but for the path through `recurrent`.
+        same: whether the cotangents of `projected` and `recurrent` are equal.
     """
 
     gates: int
@@ -42,6 +44,7 @@ class Cell(NamedTuple):
     kept: int
     step: Callable
     back: Callable
+    same: bool = True
 
 
 def _parts(x: Any, count: int) -> list[Any]:
@@ -126,7 +129,7 @@ CELLS = {
     "rnn_tanh": Cell(1, 1, 0, _tanh_step, _tanh_back),
     "rnn_relu": Cell(1, 1, 0, _relu_step, _relu_back),
     "lstm": LSTM,
-    "gru": Cell(3, 1, 4, _gru_step, _gru_back),
+    "gru": Cell(3, 1, 4, _gru_step, _gru_back, same=False),
 }
 
 # Through time -------------------------------------------------------------------------------------------------------
@@ -136,26 +139,86 @@ def _times(length: int, reverse: bool) -> range:
     return range(length - 1, -1, -1) if reverse else range(length)
 
 
-def _run(xp: Any, cell: Cell, projected: Any, state: Any, weight: Any, bias: Any, mask: Any, reverse: bool) -> Any:
+def _advance(cell: Cell, xp: Any, projected: Any, transposed: Any, bias: Any, mask: Any, *state: Any) -> tuple:
+    """One step: the new state, and what is kept of it. `transposed` is Wᵀ."""
+    recurrent = xp.matmul(state[0], transposed)
+    if type(bias) is not float:
+        recurrent = recurrent + bias
+    new, left = cell.step(xp, projected, recurrent, state)
+    if mask is not True:  # where a sequence has no step here, its state stays
+        new = [xp.where(mask, a, b) for a, b in zip(new, state, strict=True)]
+    return (*new, *left)
+
+
+def _retreat(cell: Cell, xp: Any, *given: Any, d_kept: Sequence[Any] | None = None) -> tuple:
+    """One step back: the cotangents of the gates, twice where `recurrent` has others, and of the state before.
+
+    Given are the cotangents of the state from above and from later steps, what the step kept, the state before and
+    after it, the mask there and the weight.
+    """
+    *arrays, mask, weight = given
+    n = cell.states
+    parts = [arrays[:n], arrays[n : 2 * n], arrays[2 * n : -2 * n], arrays[-2 * n : -n], arrays[-n:]]
+    above, later, kept, before, after = parts
+    d_state = [b if a is None else _plus(a, b) for a, b in zip(above, later, strict=True)]
+    d_state = [xp.zeros_like(a) if d is None else d for d, a in zip(d_state, after, strict=True)]
+    passed: list[Any] = [None] * n
+    if mask is not True:
+        here = xp.astype(mask, after[0].dtype)
+        passed = [d * (1 - here) for d in d_state]
+        d_state = [d * here for d in d_state]
+    d_p, d_r, direct = cell.back(xp, d_state, d_kept or [None] * cell.kept, kept, before, after)
+    d_projected = xp.concat(list(d_p), axis=-1)
+    d_recurrent = d_projected if cell.same else xp.concat(list(d_r), axis=-1)
+    through = xp.matmul(d_recurrent, weight)
+    d_before = [_sum(parts) for parts in zip([through, None][:n], direct, passed, strict=True)]
+    return (d_projected, *([] if cell.same else [d_recurrent]), *d_before)
+
+
+#: A step is many operations on few numbers: machine code is sooner done with it than NumPy almost from the start.
+_FEWEST_ELEMENTS = 256
+
+
+class _Steps(NamedTuple):
+    """A cell's step and its way back, as functions of arrays that are compiled where they are large."""
+
+    cell: Cell
+    advance: Native
+    retreat: Native
+
+    @classmethod
+    def of(cls, cell: Cell) -> _Steps:
+        return cls(
+            cell,
+            Native(partial(_advance, cell), backward=False, fewest=_FEWEST_ELEMENTS),
+            Native(partial(_retreat, cell), backward=True, fewest=_FEWEST_ELEMENTS),
+        )
+
+
+def _run(xp: Any, steps: _Steps, projected: Any, state: Any, weight: Any, bias: Any, mask: Any, reverse: bool) -> Any:
     """States after every step, and what was kept of them, if anything is."""
-    if xp is fast_numpy and mask is True and cell is LSTM and projected.dtype == weight.dtype == state.dtype:
-        return _run_lstm(projected, state, weight, bias, reverse)
-    length = projected.shape[0]
+    cell, in_place = steps.cell, xp is fast_numpy and projected.dtype == weight.dtype == state.dtype
+    length, batch, _ = projected.shape
     transposed = np.ascontiguousarray(weight.T) if xp is fast_numpy else weight.mT
     state = [state[k, ...] for k in range(cell.states)]
-    states: list[Any] = [None] * length
-    kept: list[Any] = [None] * length
+    rows: list[Any] = [None] * length
+    y: Any = None
+    kept: Any = None
+    if in_place:
+        projected = np.ascontiguousarray(projected)
+        y, kept = (
+            np.empty(shape, projected.dtype)
+            for shape in ((cell.states, length, batch, weight.shape[1]), (length, cell.kept, batch, weight.shape[1]))
+        )
     for t in _times(length, reverse):
-        recurrent = xp.matmul(state[0], transposed)
-        if type(bias) is not float:
-            recurrent = recurrent + bias
-        new, left = cell.step(xp, projected[t, ...], recurrent, state)
-        if mask is not True:  # where a sequence has no step here, its state stays
-            new = [xp.where(mask[t, ...], a, b) for a, b in zip(new, state, strict=True)]
-        state, states[t] = new, xp.stack(list(new), axis=0)
-        kept[t] = xp.stack(list(left), axis=0) if left else None
-    y = xp.stack(states, axis=1)
-    return (y, xp.stack(kept, axis=0)) if cell.kept else y
+        given = (projected[t, ...], transposed, bias, mask if mask is True else mask[t, ...], *state)
+        rows[t] = row = steps.advance.into((*y[:, t], *kept[t]), *given) if in_place else steps.advance(xp, *given)
+        state = row[: cell.states]
+    if not in_place:
+        y = xp.stack([xp.stack(list(row[: cell.states]), axis=0) for row in rows], axis=1)
+        if cell.kept:
+            kept = xp.stack([xp.stack(list(row[cell.states :]), axis=0) for row in rows], axis=0)
+    return (y, kept) if cell.kept else y
 
 
 class _WayBack(NamedTuple):
@@ -167,141 +230,37 @@ class _WayBack(NamedTuple):
 
 
 def _back(
-    xp: Any, cell: Cell, g: Any, y: Any, kept: Any, state: Any, weight: Any, mask: Any, reverse: bool
+    xp: Any, steps: _Steps, g: Any, y: Any, kept: Any, state: Any, weight: Any, mask: Any, reverse: bool
 ) -> _WayBack:
+    cell = steps.cell
     g, g_kept = g if type(g) is list else (g, None)
-    if xp is fast_numpy and mask is True and cell is LSTM and g_kept is None and g.dtype == y.dtype == weight.dtype:
-        return _back_lstm(g, y, kept, state, weight, reverse)
+    in_place = xp is fast_numpy and g is not None and g_kept is None and g.dtype == y.dtype == weight.dtype
     length = y.shape[1]
     times = _times(length, reverse)
-    d_projected: list[Any] = [None] * length
-    d_recurrent: list[Any] = [None] * length
-    d_state: list[Any] = [None] * cell.states
+    rows: list[Any] = [None] * length
+    later: list[Any] = [None] * cell.states
+    if in_place:
+        g = np.ascontiguousarray(g)
+        later = list(np.zeros_like(state))
+        cotangents = [np.empty((*y.shape[1:3], weight.shape[0]), y.dtype) for _ in range(1 if cell.same else 2)]
+        carried = np.empty((2, *state.shape), y.dtype)  # from one step to the one before it, in turn
     for t in reversed(times):
-        after = [y[k, t, ...] for k in range(cell.states)]
         earlier = t + 1 if reverse else t - 1
         before = [state[k, ...] if t == times[0] else y[k, earlier, ...] for k in range(cell.states)]
-        if g is not None:
-            d_state = [_plus(g[k, t, ...], d_state[k]) for k in range(cell.states)]
-        d_state = [xp.zeros_like(a) if d is None else d for d, a in zip(d_state, after, strict=True)]
-        passed: list[Any] = [None] * cell.states
-        if mask is not True:
-            here = xp.astype(mask[t, ...], y.dtype)
-            passed = [d * (1 - here) for d in d_state]
-            d_state = [d * here for d in d_state]
-        d_kept = [None if g_kept is None else g_kept[t, k, ...] for k in range(cell.kept)]
+        above = [None if g is None else g[k, t, ...] for k in range(cell.states)]
         left = [kept[t, k, ...] for k in range(cell.kept)]
-        d_p, d_r, direct = cell.back(xp, d_state, d_kept, left, before, after)
-        d_projected[t] = xp.concat(list(d_p), axis=-1)
-        d_recurrent[t] = d_projected[t] if d_r is d_p else xp.concat(list(d_r), axis=-1)
-        through = xp.matmul(d_recurrent[t], weight)
-        d_state = [_sum(parts) for parts in zip([through, None][: cell.states], direct, passed, strict=True)]
-    projected = xp.stack(d_projected, axis=0)
-    same = all(a is b for a, b in zip(d_projected, d_recurrent, strict=True))
-    return _WayBack(projected, projected if same else xp.stack(d_recurrent, axis=0), xp.stack(d_state, axis=0))
-
-
-# The same for an LSTM on NumPy arrays without a mask, in place: it takes half the time of the code above, which makes
-# new arrays at every step. Gates are on an axis of their own, so that each is one stretch of memory; and what does not
-# wait for the step before is done for several steps in one call, for calls are what short steps spend their time on.
-
-#: Of one array, what several steps' gates may take: with what is made of them they stay in a core's own cache.
-_BYTES_AT_ONCE = 1 << 19
-
-
-def _by_gate(x: np.ndarray) -> np.ndarray:
-    """(..., batch, 4·width) as (..., 4, batch, width), without a copy."""
-    return np.moveaxis(x.reshape(*x.shape[:-1], 4, x.shape[-1] // 4), -2, -3)
-
-
-def _run_lstm(
-    projected: np.ndarray, state: np.ndarray, weight: np.ndarray, bias: Any, reverse: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    length, batch, _ = projected.shape
-    width, dtype = weight.shape[1], projected.dtype
-    # σ(z) = tanh(z/2)/2 + 1/2, so that one call serves all gates. NumPy likes factors of the gates' shape best.
-    of_gates = np.array([[0.5, 0.5, 1, 0.5], [0.5, 0.5, 0, 0.5]], dtype)[..., None, None]
-    scale, shift = np.repeat(np.repeat(of_gates, batch, axis=2), width, axis=3)
-    transposed = np.ascontiguousarray(weight.reshape(4, width, width).mT)
-    projected = _by_gate(projected if type(bias) is float else projected + bias)
-    y = np.empty((2, length, batch, width), dtype)
-    kept = np.empty((length, 4, batch, width), dtype)
-    product = np.empty((batch, width), dtype)
-    h, c = state
-    order = slice(None, None, -1 if reverse else 1)
-    places = (projected, kept, *(kept[:, gate] for gate in range(4)), *y)
-    for from_x, gates, i, f, g, o, new_h, new_c in zip(*(place[order] for place in places), strict=True):
-        np.matmul(h, transposed, out=gates)
-        gates += from_x
-        gates *= scale
-        np.tanh(gates, out=gates)
-        gates *= scale
-        gates += shift
-        np.multiply(i, g, out=product)
-        c = np.multiply(f, c, out=new_c)
-        c += product
-        h = np.tanh(c, out=new_h)
-        h *= o
-    return y, kept
-
-
-def _back_lstm(
-    g: np.ndarray, y: np.ndarray, kept: np.ndarray, state: np.ndarray, weight: np.ndarray, reverse: bool
-) -> _WayBack:
-    _, length, batch, width = y.shape
-    flat = np.empty((length, batch, 4 * width), y.dtype)
-    by_gate = _by_gate(flat)
-    if reverse:  # the last time is the first step
-        g, y, kept, by_gate = g[:, ::-1], y[:, ::-1], kept[::-1], by_gate[::-1]
-    weight = weight.reshape(4, width, width)
-    through = np.empty((4, batch, width), y.dtype)
-    d_h, d_c = d_state = np.zeros((2, batch, width), y.dtype)
-    c_counts = g[1].any()  # hardly ever: what follows a layer reads h
-    at_once = max(1, _BYTES_AT_ONCE // kept[0].nbytes)
-    for stop in range(length, 0, -at_once):
-        start = max(0, stop - at_once)
-        factors, c_by_h = _lstm_factors(start, stop, y[1], kept, state[1])
-        steps = (factors, factors[:, :3], factors[:, 3], c_by_h, kept[start:stop, 1], *g[:, start:stop])
-        for d, by_c, by_h, from_h, f, g_h, g_c in zip(*(part[::-1] for part in steps), strict=True):
-            d_h += g_h
-            from_h *= d_h
-            d_c += from_h
-            if c_counts:
-                d_c += g_c
-            by_c *= d_c
-            by_h *= d_h
-            d_c *= f
-            np.matmul(d, weight, out=through)
-            np.add.reduce(through, axis=0, out=d_h)
-        by_gate[start:stop] = factors
-    return _WayBack(flat, flat, d_state)
-
-
-def _lstm_factors(
-    start: int, stop: int, c: np.ndarray, kept: np.ndarray, first_c: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """For some steps, what the cotangents are multiplied by on their way back.
-
-    Returns:
-        From c's cotangent to those of i, f and g before their nonlinearities, and from h's to o's, shape (steps, 4,
-        batch, width); from h's cotangent to c's, shape (steps, batch, width).
-    """
-    gates = kept[start:stop]
-    i, g, o = (gates[:, gate] for gate in (0, 2, 3))
-    factors = np.subtract(1, gates)  # σ′ = (1 − σ)·σ
-    factors *= gates
-    np.multiply(g, g, out=factors[:, 2])
-    np.subtract(1, factors[:, 2], out=factors[:, 2])  # tanh′ = 1 − tanh²
-    t = np.tanh(c[start:stop])
-    factors[:, 0] *= g
-    factors[1:, 1] *= c[start : stop - 1]
-    factors[0, 1] *= c[start - 1] if start else first_c
-    factors[:, 2] *= i
-    factors[:, 3] *= t
-    t *= t
-    np.subtract(1, t, out=t)
-    t *= o
-    return factors, t
+        after = [y[k, t, ...] for k in range(cell.states)]
+        given = (*above, *later, *left, *before, *after, mask if mask is True else mask[t, ...], weight)
+        if in_place:
+            rows[t] = steps.retreat.into((*[d[t] for d in cotangents], *carried[t % 2]), *given)
+        elif g_kept is None:
+            rows[t] = steps.retreat(xp, *given)
+        else:
+            rows[t] = _retreat(cell, xp, *given, d_kept=[g_kept[t, k, ...] for k in range(cell.kept)])
+        later = list(rows[t][-cell.states :])
+    if not in_place:
+        cotangents = [xp.stack([row[place] for row in rows], axis=0) for place in range(1 if cell.same else 2)]
+    return _WayBack(cotangents[0], cotangents[-1], xp.stack(later, axis=0))
 
 
 class _Walked:
@@ -319,13 +278,13 @@ class _Walked:
 _walked: dict[tuple[int, int], _Walked] = {}
 
 
-def _way_back(which: str, xp: Any, cell: Cell, g: Any, y: Any, *rest: Any) -> _WayBack:
+def _way_back(which: str, xp: Any, steps: _Steps, g: Any, y: Any, *rest: Any) -> _WayBack:
     """`_back`, walked once for all rules of a node; `which` is the rule that asks."""
     owner = next(part for part in g if part is not None) if type(g) is list else g
     key = (id(owner), id(_raw(y)))
     entry = _walked.get(key)
     if entry is None or which in entry.served:
-        entry = _Walked(_raw(y), _back(xp, cell, g, y, *rest))
+        entry = _Walked(_raw(y), _back(xp, steps, g, y, *rest))
         try:
             weakref.finalize(owner, _walked.pop, key, None).atexit = False
             _walked[key] = entry
@@ -335,13 +294,15 @@ def _way_back(which: str, xp: Any, cell: Cell, g: Any, y: Any, *rest: Any) -> _W
     return entry.way
 
 
-def _weight_gradient(xp: Any, d: Any, y: Any, state: Any, reverse: bool) -> Any:
+def _weight_gradient_of(xp: Any, d: Any, y: Any, state: Any, reverse: bool) -> Any:
     """Over all times and sequences, the sum of cotangent times the h before."""
     first = xp.expand_dims(state[0, ...], axis=0)
     before = xp.concat([y[0, 1:, ...], first] if reverse else [first, y[0, :-1, ...]], axis=0)
     rows = d.shape[0] * d.shape[1]
     return xp.matmul(xp.reshape(d, (rows, d.shape[2])).mT, xp.reshape(before, (rows, before.shape[2])))
 
+
+_weight_gradient = Native(_weight_gradient_of, backward=True)
 
 _BACK_THROUGH_TIME = [
     ("g back through time, into the gates", r"\delta_t \text{, back through time}"),
@@ -358,19 +319,21 @@ def _layer(name: str, cell: Cell) -> Primitive:
     where a sequence has a step, or just True for all.
     """
 
+    steps = _Steps.of(cell)
+
     def rule(which: str, gradient: Callable) -> Callable:
         if cell.kept:
             return lambda xp, g, y, kept, state, weight, mask, reverse: gradient(
-                xp, _way_back(which, xp, cell, g, y, kept, state, weight, mask, reverse), y, state, reverse
+                xp, _way_back(which, xp, steps, g, y, kept, state, weight, mask, reverse), y, state, reverse
             )
         return lambda xp, g, y, state, weight, mask, reverse: gradient(
-            xp, _way_back(which, xp, cell, g, y, None, state, weight, mask, reverse), y, state, reverse
+            xp, _way_back(which, xp, steps, g, y, None, state, weight, mask, reverse), y, state, reverse
         )
 
     return composed(
         name,
         lambda xp, projected, state, weight, bias, mask, *, reverse: _run(
-            xp, cell, projected, state, weight, bias, mask, reverse
+            xp, steps, projected, state, weight, bias, mask, reverse
         ),
         rule("projected", lambda xp, way, y, state, reverse: way.projected),
         rule("state", lambda xp, way, y, state, reverse: way.state),

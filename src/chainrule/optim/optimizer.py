@@ -2,23 +2,35 @@
 
 How far they move is the update rule of each optimiser, in the files beside this one. A rule is a pure function of
 arrays; `step` is the loop that hands it the arrays and gives the results back to the parameters, so a compiler can
-trace the same rules. Values are never changed in place, because a recorded graph may still hold them.
+trace the same rules. Values that something else holds, such as a recorded graph, are never changed in place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from functools import partial
+from functools import lru_cache, partial
+from sys import getrefcount
 from typing import Any, Self
 
 import numpy as np
 
-from chainrule.core.namespace import copy_like, namespace_of, namespaces
+from chainrule.core.namespace import copy_like, fast_numpy, namespace_of, namespaces
+from chainrule.core.native import Native
 from chainrule.core.state import option_changed, structure_changed, tracer
 from chainrule.core.subnormal import flushed
 from chainrule.core.tensor import RemovableHook, Tensor, _raw
 from chainrule.ops.creation import zeros_like
+
+#: From so many elements on, the parameters of a group are moved by machine code.
+_FEWEST = 2048
+
+#: How often an array is referred to, as `_move_together` counts it, that only its parameter or its state holds: there,
+#: in a list, in a tuple, in a variable, and in the call that counts.
+_REFERENCES_OF_OWN = 5
+
+#: NumPy's flags of an array that owns its memory, may be written, and is in C order and aligned.
+_OWN = 0x0505
 
 
 class Group(dict[str, Any]):
@@ -168,7 +180,7 @@ class Optimizer:
             parameter, gradient: arrays of one shape and dtype.
             state: the arrays of `state_names`, of the same shape and dtype.
             scalars: 0-d arrays of the same dtype, in the order of `scalars`.
-            options: the group; only what shapes the computation is read from it (whether there is momentum, say).
+            options: which of the options are in use (not zero), by name.
 
         Returns:
             The new parameter and the new state.
@@ -235,39 +247,75 @@ class Optimizer:
                     self.state[parameter] = self._new_state(namespace_of(value), value, names)
 
     def _move(self) -> None:
-        update = self.update
         recording = tracer.get()
-        counted = []
+        counted: list[dict[str, Any]] = []
         for group in self.param_groups:
             names = self.state_names(group)
-            step, known_step, dtype, scalars = 1, 0, None, None
-            state: dict[str, Any] = {}
-            for parameter in group["params"]:
-                gradient = parameter._grad
-                if gradient is None:
-                    continue
-                value, g = parameter._value, gradient._value
-                xp = namespaces.get(type(value)) or namespace_of(value)
-                if g.dtype is not value.dtype:
-                    g = _in_dtype(xp, g, value)
-                if names:
-                    state = self.state.get(parameter) or self._begun(parameter, xp, value, names)
-                    step = state["step"] + 1
-                if step != known_step or dtype is not value.dtype:
-                    known_step, dtype = step, value.dtype
-                    if recording is None:
-                        scalars = self._as_arrays(xp, self.scalars(group, step), dtype)
-                    else:
-                        scalars = recording.ask(partial(self._scalars_now, group, state, dtype), is_fixed=not names)
-                parameter._value, kept = update(xp, value, g, state, scalars, group)
-                if names:
-                    state.update(kept)
-                    if recording is None:
-                        state["step"] = step
-                    else:
-                        counted.append(state)
+            with_gradient = [parameter for parameter in group["params"] if parameter._grad is not None]
+            if recording is not None or not self._move_together(group, names, with_gradient):
+                self._move_one_by_one(group, names, with_gradient, recording, counted)
         if recording is not None and counted:
             recording.after(partial(_count, counted))
+
+    def _move_one_by_one(
+        self, group: Group, names: tuple[str, ...], parameters: list[Tensor], recording: Any, counted: list
+    ) -> None:
+        update = self.update
+        step, known_step, dtype, scalars = 1, 0, None, None
+        state: dict[str, Any] = {}
+        for parameter in parameters:
+            value, g = parameter._value, parameter._grad._value  # type: ignore[union-attr]
+            xp = namespaces.get(type(value)) or namespace_of(value)
+            if g.dtype is not value.dtype:
+                g = _in_dtype(xp, g, value)
+            if names:
+                state = self.state.get(parameter) or self._begun(parameter, xp, value, names)
+                step = state["step"] + 1
+            if step != known_step or dtype is not value.dtype:
+                known_step, dtype = step, value.dtype
+                if recording is None:
+                    scalars = self._as_arrays(xp, self.scalars(group, step), dtype)
+                else:
+                    scalars = recording.ask(partial(self._scalars_now, group, state, dtype), is_fixed=not names)
+            parameter._value, kept = update(xp, value, g, state, scalars, group)
+            if names:
+                state.update(kept)
+                if recording is None:
+                    state["step"] = step
+                else:
+                    counted.append(state)
+
+    def _move_together(self, group: Group, names: tuple[str, ...], parameters: list[Tensor]) -> bool:
+        """Move all parameters by one program, where they are large NumPy arrays that are at the same step."""
+        values = [parameter._value for parameter in parameters]
+        gradients = [parameter._grad._value for parameter in parameters]  # type: ignore[union-attr]
+        if any(type(x) is not np.ndarray for x in (*values, *gradients)) or sum(x.size for x in values) < _FEWEST:
+            return False
+        dtype = values[0].dtype
+        if any(x.dtype is not dtype for x in (*values, *gradients)):
+            return False
+        states = [self.state.get(p) or self._begun(p, fast_numpy, p._value, names) for p in parameters if names]
+        steps = {state["step"] for state in states} if names else {0}
+        if len(steps) > 1:
+            return False
+        step = steps.pop() + 1
+        scalars = self._as_arrays(fast_numpy, self.scalars(group, step), dtype)
+        kept = [state[name] for state in states for name in names]
+        in_use = tuple([(name, bool(group[name])) for name in self.defaults])
+        update = _update_of_all(self.update, len(values), names, in_use)
+        # Written over where nobody else has them: a graph that was kept, a copy of the state, a view.
+        moved = [
+            x if getrefcount(x) == _REFERENCES_OF_OWN and x.flags.num & _OWN == _OWN else np.array(x, order="C")
+            for x in (*values, *kept)
+        ]
+        given = (*moved[: len(values)], *gradients, *moved[len(values) :], *scalars)
+        update.into(moved, *given)
+        for parameter, value in zip(parameters, moved, strict=False):
+            parameter._value = value
+        for place, state in enumerate(states):
+            state.update(zip(names, moved[len(values) + place * len(names) :], strict=False))
+            state["step"] = step
+        return True
 
     def _begun(self, parameter: Tensor, xp: Any, value: Any, names: Iterable[str]) -> dict[str, Any]:
         state = self.state[parameter] = self._new_state(xp, value, names)
@@ -389,6 +437,31 @@ class Optimizer:
             for place, group in enumerate(self.param_groups)
         )
         return f"{self._name}(\n{groups}\n)"
+
+
+@lru_cache(maxsize=64)
+def _update_of_all(
+    update: Callable, count: int, names: tuple[str, ...], options: tuple[tuple[str, bool], ...]
+) -> Native:
+    """An update rule for `count` parameters at once, as a function of arrays alone.
+
+    It takes the parameters, their gradients, the arrays of the state of each and the numbers of the formula, and gives
+    the new parameters, and the new arrays of the state of each.
+    """
+    in_use = dict(options)
+
+    def step(xp: Any, *arrays: Any) -> tuple:
+        states, scalars = arrays[2 * count :], arrays[(2 + len(names)) * count :]
+        values, kept = [], []
+        for place in range(count):
+            state = dict(zip(names, states[place * len(names) :], strict=False))
+            value, new = update(xp, arrays[place], arrays[count + place], state, scalars, in_use)
+            values.append(value)
+            kept += [new[name] for name in names]
+        return (*values, *kept)
+
+    first, last = 2 * count, (2 + len(names)) * count
+    return Native(step, backward=True, fewest=0, replaces=(*range(count), *range(first, last)))
 
 
 def _count(states: list[dict[str, Any]]) -> None:

@@ -17,9 +17,10 @@ import numpy as np
 from chainrule.core import state
 from chainrule.core.anomaly import all_finite, source_line
 from chainrule.core.errors import AnomalyError, GradientError
-from chainrule.core.namespace import PYTHON_SCALARS, namespaces, tensor_namespace
+from chainrule.core.namespace import PYTHON_SCALARS, fast_numpy, namespaces, tensor_namespace
 from chainrule.core.node import Forgotten, Leaf, Node, Tangent, new_node
 from chainrule.core.primitive import OutputCotangent, select_output
+from chainrule.core.rule import sum_to_shape
 from chainrule.core.subnormal import flushed
 from chainrule.core.tensor import Tensor, _raw
 
@@ -85,15 +86,18 @@ def _visit(nodes: Sequence[Node], cotangents: dict[Node, Any], retain_graph: boo
             if not node.primitive.has_residuals:  # type: ignore[union-attr]
                 g = _fill_row(node, g, known)
         xp = tensor_namespace if create_graph else namespaces.get(type(known), tensor_namespace)
-        for parent, rule, kept in edges:
+        together = None
+        if node.primitive.pullback is not None and len(edges) > 1 and type(g) is np.ndarray and not create_graph:  # type: ignore[union-attr]
+            together = _pulled_together(node, g)
+        for place, (parent, rule, kept) in enumerate(edges):
             if create_graph:
                 kept = _recorded(node, rule, kept)
-            contribution = rule.pull(xp, g, *kept)
+            contribution = rule.pull(xp, g, *kept) if together is None else together[place]
             if type(contribution) is OutputCotangent:
                 _add_to_row(cotangents, parent, contribution)
                 continue
             if contribution.shape != parent.shape:
-                contribution = _sum_to_shape(xp, contribution, parent.shape)
+                contribution = sum_to_shape(xp, contribution, parent.shape)
             if contribution.dtype is not parent.dtype and contribution.dtype != parent.dtype:
                 contribution = xp.astype(contribution, parent.dtype)
             if anomaly:
@@ -108,6 +112,17 @@ def _visit(nodes: Sequence[Node], cotangents: dict[Node, Any], retain_graph: boo
         if not retain_graph:
             node.edges = None
             node.holds = None
+
+
+def _pulled_together(node: Node, g: np.ndarray) -> Any:
+    """What all rules of a node give, by one program where arrays are large; else None."""
+    edges: Any = node.edges
+    pullback: Any = node.primitive.pullback  # type: ignore[union-attr]
+    kept = [part for edge in edges for part in edge[2]]
+    if g.size < pullback.fewest and not pullback.has_large(kept):
+        return None
+    wanted = tuple([(rule.index, len(row), parent.shape) for parent, rule, row in edges])
+    return pullback(fast_numpy, g, *kept, edges=wanted)
 
 
 def pull_through(node: Forgotten, g: Any) -> dict[Node, Any]:
@@ -160,24 +175,6 @@ def _reachable(roots: Any, beyond: Set[Node] = frozenset()) -> list[Node]:
 def _add(cotangents: dict[Node, Any], node: Node, cotangent: Any) -> None:
     previous = cotangents.get(node)
     cotangents[node] = cotangent if previous is None else previous + cotangent
-
-
-def _sum_to_shape(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
-    """The transpose of broadcasting: sum `g` over the axes along which `shape` was stretched.
-
-    A rule may also give fewer axes than there are; then every element along the others has the same cotangent.
-    """
-    extra = len(g.shape) - len(shape)
-    if extra > 0:
-        g = xp.sum(g, axis=tuple(range(extra)))
-        if g.shape == shape:
-            return g
-    elif extra < 0:
-        g = xp.reshape(g, (1,) * -extra + tuple(g.shape))
-    stretched = tuple(i for i, (n, length) in enumerate(zip(g.shape, shape, strict=True)) if length == 1 != n)
-    if stretched:
-        g = xp.sum(g, axis=stretched, keepdims=True)
-    return g if g.shape == shape else xp.broadcast_to(g, shape)
 
 
 # Several outputs ---------------------------------------------------------------------------------------------------
