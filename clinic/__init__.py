@@ -1,7 +1,8 @@
 """The clinic: sick and healthy networks with known diagnoses, which the doctor is examined on.
 
 Read in this order: `problems` are the data and `networks` the healthy networks; `setting` puts one of each together
-with an optimiser and trains it; `healthy` lists the settings that are fine; `faults` are the ways to spoil one and
-`sick` the spoiled ones; `case` is what an examiner sees of both, `cases` all of them. `measure` proves that the sick
+with an optimiser and trains it; `healthy` lists the settings that are fine; `faults` are the ways to spoil one, a
+`sickness` is a spoiled one, and `sick` lists them. So far it is the half for tuning; `held_out` is the other one, made
+likewise. `case` is what an examiner sees of a sick or healthy one, `cases` all of them. `measure` proves that the sick
 ones are harmed and the healthy ones are not; `python -m clinic` shows it.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,10 +10,8 @@ import numpy as np
 
 from clinic.frameworks import Framework
 
+#: Cases that a doctor may be made on, and cases that nobody looks at before it is done.
 Half = Literal["tuning", "held-out"]
-
-#: Part of every hash, so chosen that three in ten or more of each fault's networks are in either half.
-_SALT = "clinic 100030"
 
 
 @dataclass
@@ -33,6 +30,7 @@ class Patient:
         batch_size: examples in each step.
         seed: of the batches, and of what the network draws as it trains.
         twin: trains what this one would be without its fault, and gives its score.
+        scheduler: changes the optimiser's learning rate after each step; None where it stays as it is.
         steps_taken: how many training steps there were.
     """
 
@@ -47,6 +45,7 @@ class Patient:
     batch_size: int
     seed: int
     twin: Callable[[], float] = field(repr=False)
+    scheduler: Any = None
     steps_taken: int = 0
 
     @property
@@ -69,6 +68,8 @@ class Patient:
         if self.clip is not None:
             self.framework.clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
         self.steps_taken += 1
 
     def score(self) -> float:
@@ -111,6 +112,7 @@ class Case:
 
     Attributes:
         name: architecture, data, fault, variant and framework in kebab-case; no other case has it.
+        half: of the clinic, the one it was written for.
         framework: "chainrule" or "torch".
         architecture: mlp, cnn, rnn, lstm or transformer.
         data: digits, blobs, circles, text or regression.
@@ -125,6 +127,7 @@ class Case:
     """
 
     name: str
+    half: Half
     framework: str
     architecture: str
     data: str
@@ -139,12 +142,6 @@ class Case:
     def group(self) -> str:
         """The name without the framework: a network and its likeness in the other framework are one group."""
         return self.name.removesuffix(f"-{self.framework}")
-
-    @property
-    def half(self) -> Half:
-        """Which half of the clinic it is in: a hash of the group, so that no new case ever moves an old one."""
-        first_byte = hashlib.sha256(f"{_SALT} {self.group}".encode()).digest()[0]
-        return "tuning" if first_byte % 2 else "held-out"
 
     @property
     def answers(self) -> frozenset[str]:

@@ -1,21 +1,24 @@
-"""All cases, healthy and sick, by name."""
+"""All cases of both halves, healthy and sick, by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 
-from clinic.case import Case
+from clinic import healthy, held_out, sick
+from clinic.case import Case, Half
 from clinic.frameworks import NAMES
-from clinic.healthy import SETTINGS
-from clinic.sick import SICK
+from clinic.setting import Setting
+from clinic.sickness import Sickness
 
 
-def _cases() -> Iterator[Case]:
-    for setting in SETTINGS:
+def _cases(half: Half, settings: Iterable[Setting], sicknesses: Iterable[Sickness]) -> Iterator[Case]:
+    for setting in settings:
         for name in NAMES:
             yield Case(
                 name=f"{setting.name}-healthy-{name}",
+                half=half,
                 framework=name,
                 architecture=setting.architecture,
                 data=setting.problem().name,
@@ -26,10 +29,11 @@ def _cases() -> Iterator[Case]:
                 make=partial(setting.patient, name),
                 harm=False,
             )
-    for sickness in SICK:
+    for sickness in sicknesses:
         for name in sickness.frameworks:
             yield Case(
                 name=f"{sickness.name}-{name}",
+                half=half,
                 framework=name,
                 architecture=sickness.healthy.architecture,
                 data=sickness.healthy.problem().name,
@@ -42,4 +46,7 @@ def _cases() -> Iterator[Case]:
             )
 
 
-CASES: dict[str, Case] = {case.name: case for case in _cases()}
+_TUNING = _cases("tuning", healthy.SETTINGS, sick.SICK)
+_HELD_OUT = _cases("held-out", held_out.SETTINGS, held_out.SICK)
+
+CASES: dict[str, Case] = {case.name: case for case in chain(_TUNING, _HELD_OUT)}

@@ -26,7 +26,25 @@ SEEDS = (0, 1)
 HARM = 3.0
 #: What a healthy network comes to at least. Always guessing the commonest class gives 10 for the digits, 20 for the
 #: blobs, 50 for the circles, and 17 for the text, whose next character nobody could tell with certainty.
-GOOD = {"digits": 85.0, "blobs": 90.0, "circles": 97.0, "regression": 90.0, "text": 28.0}
+GOOD = {
+    "digits": 85.0,
+    "blobs": 90.0,
+    "circles": 97.0,
+    "regression": 90.0,
+    "text": 28.0,
+    "pairs": 80.0,
+    "images": 60.0,
+    "imbalanced": 92.0,
+    "overlapping": 60.0,
+    "moons": 97.0,
+    "spirals": 95.0,
+    "noisy": 40.0,
+    "ratings": 70.0,
+    "waves": 90.0,
+    "copy": 95.0,
+    "scrambled": 75.0,
+    "baskets": 80.0,
+}
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,15 @@ from clinic.problems import ALPHABET, Problem
 # Multilayer perceptrons ---------------------------------------------------------------------------------------------
 
 
-def stack(f: Framework, problem: Problem, *widths: int, activation: str = "ReLU", norm: str | None = None) -> Any:
-    """Linear layers and activations one after the other in a `Sequential`, with a normalisation in between."""
+def stack(
+    f: Framework,
+    problem: Problem,
+    *widths: int,
+    activation: str = "ReLU",
+    norm: str | None = None,
+    dropout: float = 0.0,
+) -> Any:
+    """Linear layers and activations one after the other in a `Sequential`, with normalisation or dropout in between."""
     nn: Any = f.nn
     modules = []
     inplace = f.inplace if activation == "ReLU" else {}
@@ -25,7 +32,18 @@ def stack(f: Framework, problem: Problem, *widths: int, activation: str = "ReLU"
         modules += [nn.Linear(fan_in, fan_out)]
         modules += [getattr(nn, norm)(fan_out)] if norm else []
         modules += [getattr(nn, activation)(**inplace)]
+        modules += [nn.Dropout(dropout)] if dropout else []
     return nn.Sequential(*modules, nn.Linear(widths[-1] if widths else problem.features, problem.outputs))
+
+
+def ending_in(activation: str, *widths: int, hidden: str = "ReLU", **options: Any) -> Any:
+    """A stack with an activation after its last layer."""
+
+    def make(f: Framework, problem: Problem) -> Any:
+        model = stack(f, problem, *widths, activation=hidden)
+        return model.append(getattr(f.nn, activation)(**options))
+
+    return make
 
 
 def functional_mlp(f: Framework, problem: Problem, *, activation: str = "relu", width: int = 48) -> Any:
@@ -93,6 +111,38 @@ def residual_mlp(
     return ResidualMLP()
 
 
+def plain_residual(f: Framework, problem: Problem, *, depth: int, width: int = 32, scale: float = 1.0) -> Any:
+    """Blocks x + scale·W₂·relu(W₁·x) with He's values and no normalisation.
+
+    A scale of 1/√depth keeps the size of the sum; with 1, each block about doubles the variance.
+    """
+    nn: Any = f.nn
+    F = f.functional
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1 = nn.Linear(width, width)
+            self.fc2 = nn.Linear(width, width)
+            nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="relu")
+            nn.init.kaiming_normal_(self.fc2.weight, nonlinearity="linear")
+
+        def forward(self, x: Any) -> Any:
+            return x + scale * self.fc2(F.relu(self.fc1(x)))
+
+    class PlainResidual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Linear(problem.features, width)
+            self.blocks = nn.Sequential(*[Block() for _ in range(depth)])
+            self.head = nn.Linear(width, problem.outputs)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.blocks(self.embed(x)))
+
+    return PlainResidual()
+
+
 def two_heads(f: Framework, problem: Problem) -> Any:
     """A trunk with two heads, which gives a pair: the classes, and whether the class is odd."""
     nn: Any = f.nn
@@ -111,22 +161,32 @@ def two_heads(f: Framework, problem: Problem) -> Any:
     return TwoHeads()
 
 
-def shared_layer(f: Framework, problem: Problem) -> Any:
-    """One hidden layer used three times."""
+def shared_layer(
+    f: Framework,
+    problem: Problem,
+    *,
+    times: int = 3,
+    width: int = 40,
+    activation: str = "relu",
+    gain: float | None = None,
+) -> Any:
+    """One hidden layer used several times; its weights have the variance gain²/fan-in where a gain is given."""
     nn: Any = f.nn
-    F = f.functional
+    act = getattr(f.functional, activation)
 
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.first = nn.Linear(problem.features, 40)
-            self.again = nn.Linear(40, 40)
-            self.out = nn.Linear(40, problem.outputs)
+            self.first = nn.Linear(problem.features, width)
+            self.again = nn.Linear(width, width)
+            self.out = nn.Linear(width, problem.outputs)
+            if gain is not None:
+                nn.init.normal_(self.again.weight, 0.0, gain / width**0.5)
 
         def forward(self, x: Any) -> Any:
-            x = F.relu(self.first(x))
-            for _ in range(3):
-                x = F.relu(self.again(x))
+            x = act(self.first(x))
+            for _ in range(times):
+                x = act(self.again(x))
             return self.out(x)
 
     return Shared()

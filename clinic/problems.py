@@ -27,11 +27,11 @@ class Problem:
     """Inputs and what to make of them.
 
     Attributes:
-        name: of the data: digits, blobs, circles, text or regression.
-        inputs, targets: to train on; float32 numbers (or characters as integers), and integer classes or float32
-            columns.
+        name: of the data: digits, blobs, circles, text, regression, or one of its own.
+        inputs, targets: to train on; float32 numbers (or characters as integers), and integer classes, one or one
+            per step, or float32 columns.
         held_out_inputs, held_out_targets: to measure on.
-        outputs: how many numbers a network gives for an example: one per class, or one.
+        outputs: how many numbers a network gives for an example: one per class or column, or one.
     """
 
     name: str
@@ -55,7 +55,8 @@ class Problem:
         return replace(self, targets=change(self.targets), held_out_targets=change(self.held_out_targets))
 
 
-def _split(name: str, inputs: Any, targets: Any, outputs: int, train: int) -> Problem:
+def split(name: str, inputs: Any, targets: Any, outputs: int, train: int) -> Problem:
+    """A problem whose first `train` examples are trained on, and whose others are held out."""
     inputs = np.asarray(inputs, np.int64 if np.asarray(inputs).dtype.kind == "i" else np.float32)
     targets = np.asarray(targets, np.int64 if np.asarray(targets).dtype.kind == "i" else np.float32)
     return Problem(name, inputs[:train], targets[:train], inputs[train:], targets[train:], outputs)
@@ -66,26 +67,27 @@ def digits() -> Problem:
     """Handwritten digits as rows of 64 pixels from 0 to 1; ten classes."""
     images, labels = load_digits()
     order = np.random.default_rng(0).permutation(len(labels))
-    return _split("digits", images.reshape(-1, 64)[order], labels[order], 10, 1200)
+    return split("digits", images.reshape(-1, 64)[order], labels[order], 10, 1200)
 
 
-def _digits_of_shape(*shape: int) -> Problem:
+def digits_of_shape(*shape: int) -> Problem:
+    """The digits, their pixels arranged like this."""
     return digits().with_inputs(lambda inputs: inputs.reshape(-1, *shape))
 
 
 def digit_images() -> Problem:
     """The digits as images, (1, 8, 8)."""
-    return _digits_of_shape(1, 8, 8)
+    return digits_of_shape(1, 8, 8)
 
 
 def digit_rows() -> Problem:
     """The digits read row by row: 8 steps of 8 pixels."""
-    return _digits_of_shape(8, 8)
+    return digits_of_shape(8, 8)
 
 
 def digit_scan() -> Problem:
     """The digits read in small pieces: 32 steps of 2 pixels."""
-    return _digits_of_shape(32, 2)
+    return digits_of_shape(32, 2)
 
 
 @cache
@@ -94,7 +96,7 @@ def blobs() -> Problem:
     rng = np.random.default_rng(1)
     centres = rng.normal(0, 1.6, (5, 6))
     labels = rng.integers(0, 5, 1000)
-    return _split("blobs", centres[labels] + rng.normal(0, 0.8, (1000, 6)), labels, 5, 700)
+    return split("blobs", centres[labels] + rng.normal(0, 0.8, (1000, 6)), labels, 5, 700)
 
 
 @cache
@@ -104,7 +106,7 @@ def circles() -> Problem:
     labels = rng.integers(0, 2, 1000)
     angle = rng.uniform(0, 2 * np.pi, 1000)
     radius = np.where(labels == 1, 0.7, 1.4) + rng.normal(0, 0.1, 1000)
-    return _split("circles", radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), labels, 2, 700)
+    return split("circles", radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), labels, 2, 700)
 
 
 def binary_circles() -> Problem:
@@ -122,7 +124,7 @@ def friedman() -> Problem:
     x = rng.uniform(0, 1, (1200, 10))
     y = 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2 + 10 * x[:, 3] + 5 * x[:, 4]
     y += rng.normal(0, 0.5, 1200)
-    return _split("regression", (x - 0.5) * np.sqrt(12), ((y - y.mean()) / y.std())[:, None], 1, 900)
+    return split("regression", (x - 0.5) * np.sqrt(12), ((y - y.mean()) / y.std())[:, None], 1, 900)
 
 
 @cache
@@ -134,7 +136,7 @@ def signals() -> Problem:
     time = np.arange(24) / 24
     waves = np.sin(2 * np.pi * frequency[:, None] * time + phase[:, None]) + rng.normal(0, 0.05, (1000, 24))
     target = (frequency - frequency.mean()) / frequency.std()
-    return _split("regression", waves[:, :, None], target[:, None], 1, 700)
+    return split("regression", waves[:, :, None], target[:, None], 1, 700)
 
 
 @cache
@@ -147,7 +149,7 @@ def _characters() -> np.ndarray:
     return np.array([number.get(character, len(ALPHABET) - 1) for character in text])
 
 
-def _excerpts(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def excerpts(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Pieces of the text, (12000, CONTEXT), and the character that follows each."""
     text = _characters()
     starts = np.random.default_rng(seed).integers(0, len(text) - CONTEXT, 12_000)
@@ -157,13 +159,13 @@ def _excerpts(seed: int) -> tuple[np.ndarray, np.ndarray]:
 @cache
 def text() -> Problem:
     """Which of the 28 characters follows 16 characters of English."""
-    pieces, following = _excerpts(5)
-    return _split("text", pieces, following, len(ALPHABET), 11_000)
+    pieces, following = excerpts(5)
+    return split("text", pieces, following, len(ALPHABET), 11_000)
 
 
 @cache
 def recall() -> Problem:
     """What the first of 16 characters of English was: a space, a vowel, a consonant or something else."""
-    pieces, _ = _excerpts(6)
+    pieces, _ = excerpts(6)
     kinds = np.array([0 if c == " " else 1 if c in "aeiou" else 3 if c == "." else 2 for c in ALPHABET])
-    return _split("text", pieces, kinds[pieces[:, 0]], 4, 11_000)
+    return split("text", pieces, kinds[pieces[:, 0]], 4, 11_000)

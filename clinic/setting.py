@@ -30,9 +30,22 @@ def _nothing(*_: Any) -> None:
     """No change."""
 
 
-@dataclass(frozen=True)
+def trained(steps: int, lr: float | None = None) -> Callable[[Patient], None]:
+    """A history: some steps, at another learning rate if one is given, which is over by the time it is seen."""
+
+    def history(patient: Patient) -> None:
+        (group,) = patient.optimizer.param_groups
+        usual, group["lr"] = group["lr"], group["lr"] if lr is None else lr
+        patient.train(steps)
+        if lr is not None:
+            group["lr"] = usual
+
+    return history
+
+
+@dataclass(frozen=True, eq=False)
 class Setting:
-    """How a patient comes about.
+    """How a patient comes about. No two are equal, so that scores can be kept by setting.
 
     Attributes:
         name: architecture, data and what sets it apart, in kebab-case.
@@ -48,6 +61,7 @@ class Setting:
         prepare: what is done to the data first.
         adjust: what is done to a new network.
         history: what has happened to the patient by the time it is seen.
+        schedule: what the learning rate is multiplied by after so many steps; None where it stays as it is.
     """
 
     name: str
@@ -63,6 +77,7 @@ class Setting:
     prepare: Callable[[Problem, np.random.Generator], Problem] = lambda problem, rng: problem
     adjust: Callable[[Framework, Any], None] = _nothing
     history: Callable[[Patient], None] = _nothing
+    schedule: Callable[[int], float] | None = None
 
     @property
     def architecture(self) -> str:
@@ -76,32 +91,31 @@ class Setting:
         with f.random(seed), np.errstate(all="ignore"):
             model = self.network(f, problem)
             self.adjust(f, model)
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = getattr(f.optim, self.optimizer)(parameters, lr=self.lr, **self.options)
         inputs, targets = f.array(problem.inputs), f.array(problem.targets)
         rows = rows_of_step(seed, 0, len(inputs), self.batch_size)
         patient = Patient(
             model=model,
             loss_fn=self.loss(f),
             batch=(inputs[rows], targets[rows]),
-            optimizer=getattr(f.optim, self.optimizer)(trained, lr=self.lr, **self.options),
+            optimizer=optimizer,
             data=(inputs, targets),
             held_out=(f.array(problem.held_out_inputs), f.array(problem.held_out_targets)),
             clip=self.clip,
             framework=f,
             batch_size=self.batch_size,
             seed=seed,
-            twin=partial(healthy_score, (twin or self).name, framework_name, seed),
+            twin=partial(healthy_score, twin or self, framework_name, seed),
+            scheduler=f.optim.lr_scheduler.LambdaLR(optimizer, self.schedule) if self.schedule else None,
         )
         self.history(patient)
         return patient
 
 
 @cache
-def healthy_score(name: str, framework_name: str, seed: int) -> float:
-    """What the healthy setting of this name comes to in its steps."""
-    from clinic.healthy import HEALTHY  # the list is made of settings
-
-    setting = HEALTHY[name]
+def healthy_score(setting: Setting, framework_name: str, seed: int) -> float:
+    """What a healthy setting comes to in its steps."""
     patient = setting.patient(framework_name, seed)
     patient.train(setting.steps)
     return patient.score()

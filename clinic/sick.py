@@ -1,83 +1,19 @@
-"""The sick settings: a healthy one with one thing changed, and the finding that a doctor should come to.
-
-The finding names the cause that was put in. A second one is accepted only where the words of both fit what was done
-equally well, which is said beside it; a symptom that the cause brings with it is no right answer.
-"""
+"""The sick settings of the tuning half, by fault."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from clinic import networks
-from clinic.case import Patient
 from clinic.faults import data, losses, weights
 from clinic.faults import networks as broken
-from clinic.frameworks import NAMES
 from clinic.healthy import HEALTHY, near_linear_recurrence, stack
-from clinic.setting import Setting
+from clinic.setting import trained
+from clinic.sickness import BOTH, CHAINRULE, TORCH, Sickness, spoiled
 
-BOTH = NAMES
-CHAINRULE, TORCH = (NAMES[0],), (NAMES[1],)
-
-
-@dataclass(frozen=True)
-class Sickness:
-    """A fault in a setting.
-
-    Attributes:
-        fault, accepted, layers, harm: as in `Case`.
-        variant: what was done, in kebab-case.
-        healthy: the setting that it was done to.
-        setting: the outcome.
-        frameworks: those it is shown in.
-    """
-
-    fault: str
-    variant: str
-    healthy: Setting
-    setting: Setting
-    layers: tuple[str, ...]
-    accepted: tuple[str, ...]
-    frameworks: tuple[str, ...]
-    harm: bool
-
-    @property
-    def name(self) -> str:
-        """Architecture, data, fault and variant."""
-        return f"{self.healthy.name}-{self.fault}-{self.variant}"
-
-
-def sick(
-    fault: str,
-    variant: str,
-    healthy: str,
-    *,
-    layers: tuple[str, ...] = (),
-    accepted: tuple[str, ...] = (),
-    frameworks: tuple[str, ...] = BOTH,
-    harm: bool = True,
-    **changes: Any,
-) -> Sickness:
-    """The healthy setting of that name with `changes` in its fields."""
-    setting = HEALTHY[healthy]
-    others = tuple(code for code in accepted if code != fault)
-    return Sickness(fault, variant, setting, replace(setting, **changes), layers, others, frameworks, harm)
-
-
-def spike(lr: float, steps: int) -> Any:
-    """A few steps with a learning rate far too high, which is right again by the time the patient is seen."""
-
-    def history(patient: Patient) -> None:
-        (group,) = patient.optimizer.param_groups
-        usual, group["lr"] = group["lr"], lr
-        patient.train(steps)
-        group["lr"] = usual
-
-    return history
-
+sick = partial(spoiled, HEALTHY)
 
 #: In a deep plain stack with a framework's default values, which have a sixth of the variance that ReLU asks for, the
 #: signal fades both ways for that reason and because nothing brings it back: all three names say what is there.
@@ -137,7 +73,7 @@ def _exploding_gradient() -> Iterator[Sickness]:
         fault,
         "residual-sum",
         "mlp-blobs",
-        network=partial(broken.growing_residual, depth=24),
+        network=partial(networks.plain_residual, depth=24),
         accepted=("missing-normalization",),
         frameworks=TORCH,
     )
@@ -160,8 +96,8 @@ def _dying_relu() -> Iterator[Sickness]:
         accepted=("wrong-initialization",),
         frameworks=CHAINRULE,
     )
-    yield sick(fault, "after-spike", "mlp-blobs", history=spike(3.0, 8), frameworks=BOTH)
-    yield sick(fault, "after-spike", "cnn-digits-sgd", history=spike(6.0, 6), frameworks=TORCH)
+    yield sick(fault, "after-spike", "mlp-blobs", history=trained(8, lr=3.0), frameworks=BOTH)
+    yield sick(fault, "after-spike", "cnn-digits-sgd", history=trained(6, lr=6.0), frameworks=TORCH)
     yield sick(
         fault,
         "negative-bias",
@@ -249,14 +185,14 @@ def _missing_normalization() -> Iterator[Sickness]:
         fault,
         "residual-blocks",
         "mlp-digits-residual",
-        network=partial(broken.growing_residual, depth=20),
+        network=partial(networks.plain_residual, depth=20),
         accepted=growth,
     )
     yield sick(
         fault,
         "residual-blocks",
         "mlp-regression-residual",
-        network=partial(broken.growing_residual, depth=30),
+        network=partial(networks.plain_residual, depth=30),
         accepted=growth,
         frameworks=CHAINRULE,
     )
@@ -415,7 +351,9 @@ def _unscaled_input() -> Iterator[Sickness]:
 
 def _loss_activation_mismatch() -> Iterator[Sickness]:
     fault = "loss-activation-mismatch"
-    yield sick(fault, "softmax-twice", "mlp-digits", network=broken.ending_in("Softmax", 48, 48, dim=1), layers=("5",))
+    yield sick(
+        fault, "softmax-twice", "mlp-digits", network=networks.ending_in("Softmax", 48, 48, dim=1), layers=("5",)
+    )
     yield sick(
         fault,
         "softmax-twice",
@@ -427,10 +365,10 @@ def _loss_activation_mismatch() -> Iterator[Sickness]:
         fault,
         "sigmoid-twice",
         "mlp-circles-brief",
-        network=broken.ending_in("Sigmoid", 32, 32),
+        network=networks.ending_in("Sigmoid", 32, 32),
         layers=("5",),
     )
-    yield sick(fault, "relu-before-softmax", "mlp-blobs", network=broken.ending_in("ReLU", 32, 32), layers=("5",))
+    yield sick(fault, "relu-before-softmax", "mlp-blobs", network=networks.ending_in("ReLU", 32, 32), layers=("5",))
     yield sick(fault, "no-log-softmax", "mlp-digits-functional", loss=losses.without_softmax, layers=("out",))
     yield sick(
         fault,
@@ -444,7 +382,7 @@ def _loss_activation_mismatch() -> Iterator[Sickness]:
         fault,
         "relu-before-numbers",
         "mlp-regression",
-        network=broken.ending_in("ReLU", 48, 48),
+        network=networks.ending_in("ReLU", 48, 48),
         layers=("5",),
         frameworks=CHAINRULE,
     )

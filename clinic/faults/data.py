@@ -64,3 +64,42 @@ def with_gaps(share: float) -> Prepare:
 def shuffled(problem: Problem, rng: np.random.Generator) -> Problem:
     """Targets that belong to other examples, as after sorting or shuffling one file of two."""
     return problem.with_targets(rng.permutation)
+
+
+def standardized_without_epsilon(problem: Problem, rng: np.random.Generator) -> Problem:
+    """Each feature divided by its spread, also those that are the same in all examples: 0/0."""
+    centre, spread = problem.inputs.mean(0), problem.inputs.std(0)
+
+    def standardized(inputs: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (inputs - centre) / spread
+
+    return problem.with_inputs(standardized)
+
+
+def first_example(problem: Problem, rng: np.random.Generator) -> Problem:
+    """A loader that gives the first example whatever it is asked for, though the right target."""
+    return problem.with_inputs(lambda inputs: np.repeat(inputs[:1], len(inputs), 0))
+
+
+def sorted_targets(problem: Problem, rng: np.random.Generator) -> Problem:
+    """Targets of a file that was sorted, inputs of one that was not."""
+    return problem.with_targets(lambda targets: np.sort(targets, axis=0))
+
+
+def next_target(problem: Problem, rng: np.random.Generator) -> Problem:
+    """The header was read as an example: each has the target of the one after it."""
+    return problem.with_targets(lambda targets: np.roll(targets, -1, axis=0))
+
+
+def lost_row(share: float) -> Prepare:
+    """A row is missing among the targets: right ones before it, those of the next example after it."""
+
+    def prepare(problem: Problem, rng: np.random.Generator) -> Problem:
+        def lost(targets: np.ndarray) -> np.ndarray:
+            place = int(share * len(targets))
+            return np.concatenate([targets[:place], np.roll(targets[place:], -1, axis=0)])
+
+        return problem.with_targets(lost)
+
+    return prepare

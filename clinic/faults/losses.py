@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -91,3 +92,40 @@ def classes_only(f: Framework) -> Loss:
         return f.functional.cross_entropy(output[0], target)
 
     return loss
+
+
+def squared_difference_of_logarithms(f: Framework) -> Loss:
+    """As people compare prices, though the network may well say less than 0."""
+
+    def loss(output: Any, target: Any) -> Any:
+        return ((output.log() - f.tensor(target).log()) ** 2).mean()
+
+    return loss
+
+
+def difference_of_means(f: Framework) -> Loss:
+    """The mean is taken too early: a network is right that is right on average."""
+
+    def loss(output: Any, target: Any) -> Any:
+        return (output.mean() - target.mean()) ** 2
+
+    return loss
+
+
+def hinge_of_zeros_and_ones(f: Framework) -> Loss:
+    """A hinge wants classes -1 and 1; a class 0 costs the same whatever the output."""
+
+    def loss(output: Any, target: Any) -> Any:
+        return f.functional.relu(1 - output * target).mean()
+
+    return loss
+
+
+def negative(loss: Callable[[Framework], Loss]) -> Callable[[Framework], Loss]:
+    """A score that ought to be made large, and is made small; or the other way about."""
+
+    def made(f: Framework) -> Loss:
+        error = loss(f)
+        return lambda output, target: -error(output, target)
+
+    return made

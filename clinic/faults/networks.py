@@ -72,35 +72,6 @@ def deep_cnn(f: Framework, problem: Problem, *, depth: int, activation: str = "R
     return DeepCNN()
 
 
-def growing_residual(f: Framework, problem: Problem, *, depth: int, width: int = 32) -> Any:
-    """Residual blocks without normalisation, each of which about doubles the variance of what goes through it."""
-    nn: Any = f.nn
-    F = f.functional
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc1 = nn.Linear(width, width)
-            self.fc2 = nn.Linear(width, width)
-            nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="relu")
-            nn.init.kaiming_normal_(self.fc2.weight, nonlinearity="linear")
-
-        def forward(self, x: Any) -> Any:
-            return x + self.fc2(F.relu(self.fc1(x)))
-
-    class GrowingResidual(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embed = nn.Linear(problem.features, width)
-            self.blocks = nn.Sequential(*[Block() for _ in range(depth)])
-            self.head = nn.Linear(width, problem.outputs)
-
-        def forward(self, x: Any) -> Any:
-            return self.head(self.blocks(self.embed(x)))
-
-    return GrowingResidual()
-
-
 def transformer_without_norm(f: Framework, problem: Problem, *, layers: int = 6, width: int = 24) -> Any:
     """Encoder blocks whose normalisations were left out; projections start with He's variance."""
     nn: Any = f.nn
@@ -133,16 +104,6 @@ def transformer_without_norm(f: Framework, problem: Problem, *, layers: int = 6,
 
 
 # The last activation ------------------------------------------------------------------------------------------------
-
-
-def ending_in(activation: str, *widths: int, hidden: str = "ReLU", **options: Any) -> Any:
-    """A stack with an activation after its last layer."""
-
-    def make(f: Framework, problem: Problem) -> Any:
-        model = networks.stack(f, problem, *widths, activation=hidden)
-        return model.append(getattr(f.nn, activation)(**options))
-
-    return make
 
 
 def ending_in_function(network: Any, activation: str, **options: Any) -> Any:
@@ -374,7 +335,7 @@ def logarithm_of_pixels(f: Framework, problem: Problem) -> Any:
 
     class Optical(nn.Module):
         def forward(self, x: Any) -> Any:
-            return -f.tensor(f.numpy(x)).log() if isinstance(x, np.ndarray) else -x.log()
+            return -f.tensor(x).log()
 
     return nn.Sequential(Optical(), *networks.stack(f, problem, 48, 48))
 

@@ -26,6 +26,16 @@ def normal(std: float, *paths: str, mean: float = 0.0) -> Adjust:
     return adjust
 
 
+def uniform(low: float, high: float, *paths: str) -> Adjust:
+    """Draw weights from one uniform distribution."""
+
+    def adjust(f: Framework, model: Any) -> None:
+        for weight in _weights(model, paths):
+            f.nn.init.uniform_(weight, low, high)
+
+    return adjust
+
+
 def constant(value: float, *paths: str, biases: bool = True) -> Adjust:
     """Give weights, and biases too, one value."""
 

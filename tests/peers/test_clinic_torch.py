@@ -22,7 +22,7 @@ def test_a_patient_has_the_layers_of_its_label_and_its_batch_runs(case):
     patient = case.make(0)
     assert set(case.layers) <= paths(patient)
     inputs, targets = patient.batch
-    assert len(inputs) == len(targets) == 64
+    assert len(inputs) == len(targets) == patient.batch_size
     loss = patient.loss_fn(patient.model(inputs), targets)
     assert loss.shape == ()
     assert loss.requires_grad
@@ -78,7 +78,12 @@ def test_the_first_layers_gradient_is_less_than_a_thousandth_of_the_last_ones(ca
     assert first < 1e-3 * last
 
 
-@by_name([case for case in TORCH if case.fault is None and case.architecture not in ("rnn", "lstm")])
+BLANK = "mlp-digits-zero-head"  # whose last layer lets nothing through before its first step
+
+
+@by_name(
+    [c for c in TORCH if c.fault is None and c.architecture not in ("rnn", "lstm") and not c.name.startswith(BLANK)]
+)
 def test_the_first_layers_gradient_of_a_healthy_network_is_more_than_a_hundredth_of_the_last_ones(case):
     first, *_ = norms = gradient_norms(case.make(0))
     assert first > 1e-2 * norms[-1]
@@ -106,10 +111,13 @@ def test_the_gradient_by_the_first_step_is_orders_of_magnitude_off_that_by_the_l
 def test_most_outputs_of_a_saturated_layer_are_at_the_activations_end(case):
     patient = case.make(0)
     outputs = []
-    for layer in case.layers:
-        module = patient.model.get_submodule(layer)
-        module.register_forward_hook(lambda module, args, y: outputs.append(y[0] if isinstance(y, tuple) else y.tanh()))
+    for module in map(patient.model.get_submodule, case.layers):
+        if isinstance(module, torch.nn.Linear | torch.nn.RNNBase):  # what an activation is fed, or the state
+            module.register_forward_hook(
+                lambda module, args, y: outputs.append(y[0] if isinstance(y, tuple) else y.tanh())
+            )
     patient.model(patient.batch[0])
+    assert outputs
     assert all((y.abs() > 0.99).float().mean() > 0.6 for y in outputs)
 
 
