@@ -307,8 +307,11 @@ def after_two_epochs(config):
 def test_compiled_steps_come_to_the_same_network_as_eager_ones(options):
     options = options | {"dtype": "float64"}
     compiled, eager = (after_two_epochs(small(**options, compile=choice)) for choice in (True, False))
-    # A bias before batch normalisation has no gradient but rounding errors, which Adam makes steps of.
-    assert compiled.measure() == pytest.approx(eager.measure(), rel=1e-5)
+    # A bias before batch normalisation has no gradient but rounding errors, which Adam makes steps of: a row between
+    # two classes may go to either.
+    for name, expected in eager.measure().items():
+        a_row = 2 / 1438 if "accuracy" in name else 0
+        assert compiled.measure()[name] == pytest.approx(expected, rel=1e-5, abs=a_row), name
 
 
 @pytest.mark.parametrize("model", MODELS)

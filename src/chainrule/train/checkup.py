@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
 from rich.console import Console
 
-from chainrule.doctor import DoctorError, Monitor, Report, Severity, diagnose, monitor
+from chainrule.doctor import DoctorError, Report, Severity, diagnose, monitor
 from chainrule.train.folder import RunFolder
 from chainrule.train.training import Training
 
@@ -17,37 +14,32 @@ class Checkup:
 
     Args:
         training: the run; looked at before its first step.
-        thorough: whether to watch it in every epoch, and to tell all that is found.
+        thorough: whether to look at everything in each epoch, not at the way of the error signal alone, and to tell
+            all that is found.
     """
 
     def __init__(self, training: Training, *, thorough: bool) -> None:
         self._training = training
         self._thorough = thorough
-        self._monitor: Monitor | None = None
         self._unexamined = ""
         self._saved: Report | None = None
         self.before: Report | None = None
+        if thorough:
+            training.monitor = monitor(training.model, optimizer=training.optimizer, every=1, warn=False)
         if training.progress.step == 0 and not training.finished:
             try:
                 self.before = examined(training)
             except DoctorError as error:
                 self._unexamined = str(error)
 
-    def watching(self) -> AbstractContextManager[Any]:
-        """Inside, a step of each epoch is looked at, if the run is to be watched."""
-        if not self._thorough:
-            return nullcontext()
-        training = self._training
-        self._monitor = monitor(
-            training.model, optimizer=training.optimizer, every=training.batches_per_epoch, warn=False
-        )
-        return self._monitor
-
     @property
     def report(self) -> Report | None:
         """Of the watched run, or of the network before its first step."""
-        watched = self._monitor is not None and self._monitor.history
-        return self._monitor.report() if self._monitor is not None and watched else self.before
+        return self._training.monitor.report() if self._has_watched else self.before
+
+    @property
+    def _has_watched(self) -> bool:
+        return self._thorough and bool(self._training.monitor.history)
 
     def save(self, folder: RunFolder) -> None:
         """Put the report into the run's folder, if there is one that is not there yet.
@@ -80,9 +72,9 @@ class Checkup:
 
     def tell_after(self, console: Console) -> None:
         """What was found at the last step that was watched."""
-        if self._monitor is not None and self._monitor.history:
+        if self._has_watched:
             console.print("\nThe network at the last step that was watched", style="bold")
-            console.print(self._monitor.report())
+            console.print(self._training.monitor.report())
 
 
 def examined(training: Training) -> Report:

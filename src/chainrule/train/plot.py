@@ -40,8 +40,8 @@ def plot(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
     (loss, quality), (over_epochs, over_layers) = figure.subplots(2, 2)
     _draw_loss(loss, history)
     _draw_quality(quality, history)
-    _draw_gradients(over_epochs, history)
-    _draw_flow(over_layers, history)
+    _draw_gradients(over_epochs, _same_layers(history))
+    _draw_flow(over_layers, _same_layers(history))
     for axes in (loss, quality, over_epochs, over_layers):
         axes.xaxis.set_major_locator(_whole_numbers())
     png = BytesIO()
@@ -141,6 +141,11 @@ def _note_if_nothing(axes: Axes, values: NDArray[np.float64]) -> None:
 
 def _column(history: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
     return np.array([line[name] for line in history], dtype=np.float64)
+
+
+def _same_layers(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The epochs with as many layers as the last: an older version may have begun the run."""
+    return [line for line in history if len(line["error_signal"]) == len(history[-1]["error_signal"])]
 
 
 def _table(history: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:

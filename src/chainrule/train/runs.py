@@ -17,7 +17,6 @@ from chainrule.train.checkup import Checkup
 from chainrule.train.config import TEXT_MODELS, Config, option
 from chainrule.train.display import Display, LiveDisplay, PlainDisplay
 from chainrule.train.errors import RunError
-from chainrule.train.flow import LayerFlow, typical
 from chainrule.train.folder import RunFolder
 from chainrule.train.loop import Loop
 from chainrule.train.plot import plot
@@ -188,8 +187,7 @@ def _run(run: Outcome, console: Console, quiet: bool, doctor: bool) -> Outcome:
         checkup.tell_before(console)
         checkup.save(folder)
         try:
-            with checkup.watching():
-                Loop(training, folder, history, display).run()
+            Loop(training, folder, history, display).run()
         finally:
             _draw(run)
             checkup.save(folder)
@@ -205,9 +203,8 @@ def _draw(run: Outcome) -> None:
 
 def _report(run: Outcome, console: Console) -> None:
     report_quality(console, run.history[-1] if run.history else run.training.measure())
-    flows = [flow_of(metrics) for metrics in run.history]
-    if flows:
-        report_flow(console, typical(flows), run.training.layer_spans(), f"median over {len(flows)} epochs")
+    if run.history:
+        report_flow(console, run.history, run.training.layer_spans())
     console.print(
         f"\nSaved in {run.folder.path}: checkpoint, metrics, plot.png, doctor.html", highlight=False, soft_wrap=True
     )
@@ -215,9 +212,3 @@ def _report(run: Outcome, console: Console) -> None:
         console.print(
             f"Let it write: chainrule sample {shlex.quote(str(run.folder.path))}", highlight=False, soft_wrap=True
         )
-
-
-def flow_of(metrics: Mapping[str, Any]) -> list[LayerFlow]:
-    """The gradient flow that a line of metrics.jsonl tells of."""
-    numbers = zip(metrics["layers"], metrics["error_signal"], metrics["gradient"], metrics["update_ratio"], strict=True)
-    return [LayerFlow(*layer) for layer in numbers]

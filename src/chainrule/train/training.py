@@ -15,11 +15,12 @@ from typing import Any
 from chainrule import nn
 from chainrule.compile import compile as compile_step
 from chainrule.core.tensor import Tensor, _raw
+from chainrule.doctor import LayerFlow, flow_monitor
 from chainrule.train.build import build_clip, build_model, build_optimizer, build_schedule, build_step
 from chainrule.train.config import Config
 from chainrule.train.describe import describe_network
 from chainrule.train.errors import Diverged, RunError
-from chainrule.train.flow import FlowProbe, LayerFlow, layer_span, watched_layers
+from chainrule.train.flow import REMEDIES, layer_spans
 from chainrule.train.networks import RecurrentNetwork
 from chainrule.train.problem import Problem
 
@@ -36,6 +37,7 @@ class Progress:
         rows: how many they are.
         seconds: time this epoch's steps took.
         flow, gradient_norm: gradient flow and global norm of the gradient in this epoch's first step.
+        findings: what the doctor said of that flow, causes by code.
     """
 
     epoch: int = 0
@@ -45,6 +47,7 @@ class Progress:
     rows: int = 0
     seconds: float = 0.0
     flow: list[LayerFlow] = field(default_factory=list)
+    findings: dict[str, str] = field(default_factory=dict)
     gradient_norm: float = 0.0
 
 
@@ -56,6 +59,7 @@ class Training:
         problem: the data.
         model: the network.
         train_step: what a step does to it; see `build_step`.
+        monitor: the doctor's, around the first step of each epoch.
         progress: how far it is.
         state: what a recurrent network has carried on from the last batch; of other networks nothing.
         batches_per_epoch, steps: how many steps an epoch and the whole run have.
@@ -74,6 +78,7 @@ class Training:
         self.schedule = build_schedule(config, self.optimizer, self.batches_per_epoch)
         self.train_step = build_step(self.model, problem.loss, self.optimizer, build_clip(config))
         self._fast_step = self.train_step
+        self.monitor = flow_monitor(self.model, self.optimizer)
 
     @property
     def finished(self) -> bool:
@@ -148,11 +153,14 @@ class Training:
             yield
 
     def _watched_step(self, inputs: Any, targets: Any, *state: Any) -> tuple[Tensor, tuple[Any, ...]]:
-        """The same step with its gradient flow measured."""
-        probe = FlowProbe(self.model)
-        with probe.listening():
+        """The same step, seen by the doctor."""
+        progress = self.progress
+        self.monitor.step = progress.step
+        with self.monitor:
             result = self.train_step(inputs, targets, *state)
-        self.progress.flow, self.progress.gradient_norm = probe.flow(), probe.gradient_norm
+        seen = self.monitor.history[-1]
+        progress.flow, progress.gradient_norm = list(seen.layers), seen.gradient_norm
+        progress.findings = {finding.code: finding.cause for finding in seen.findings if finding.code in REMEDIES}
         return result
 
     def _diverged(self, loss: float, place: str) -> Diverged:
@@ -187,9 +195,10 @@ class Training:
             "gradient_norm": progress.gradient_norm,
             "learning_rate": self.schedule.get_last_lr()[0],
             "layers": [layer.name for layer in flow],
-            "error_signal": [layer.error_signal for layer in flow],
-            "gradient": [layer.gradient for layer in flow],
-            "update_ratio": [layer.update_ratio for layer in flow],
+            "error_signal": [layer.error_signal or 0.0 for layer in flow],
+            "gradient": [layer.gradient or 0.0 for layer in flow],
+            "update_ratio": [layer.update_ratio or 0.0 for layer in flow],
+            "findings": progress.findings,
             "seconds": progress.seconds,
             "steps_per_second": progress.batch / progress.seconds,
         }
@@ -213,7 +222,7 @@ class Training:
 
     def layer_spans(self) -> dict[str, str]:
         """What goes into each layer and comes out, by layer name, as gradient flow names them."""
-        return {name: layer_span(layer) for name, layer in watched_layers(self.model).items()}
+        return layer_spans(self.model)
 
     # Saving ----------------------------------------------------------------------------------------------------------
 
