@@ -140,6 +140,34 @@ def _sequences(f):
     return recurrent(f), {"x": x, "y": (x[:, -1, 0] > 0).astype(np.int64)}
 
 
+def _without_activation(f):
+    f.seed(0)
+    return f.nn.Sequential(f.nn.Linear(64, 24), f.nn.Linear(24, 24), f.nn.Linear(24, 10)), {}
+
+
+def _heavy_dropout(f):
+    f.seed(0)
+    nn = f.nn
+    model = nn.Sequential(nn.Linear(64, 24), nn.ReLU(), nn.Dropout(0.95), nn.Linear(24, 10))
+    return model, {"optimizer": f.optim.SGD(model.parameters(), lr=0.05, weight_decay=0.3)}
+
+
+def branches(f, depth=3, width=16):
+    """Residual blocks without normalisation, each of two linear layers."""
+    nn = f.nn
+    f.seed(0)
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+
+        def forward(self, x):
+            return x + self.second(nn.functional.relu(self.first(x)))
+
+    return nn.Sequential(nn.Linear(64, width), *[Block() for _ in range(depth)], nn.Linear(width, 10))
+
+
 SICK = {
     "activation": (_deep_sigmoid, "vanishing-gradient", ()),
     "width": (_bottleneck, "bottleneck", ("2",)),
@@ -157,6 +185,12 @@ SICK = {
     "optimizer": (mlp_of_two := lambda f: (mlp(f), {}), "ill-conditioned", ()),
     "clipping": (mlp_of_two, "exploding-gradient", ()),
     "learning-rate": (mlp_of_two, "learning-rate-too-low", ()),
+    "missing activations": (_without_activation, "cannot-overfit-batch", ()),
+    "regularization": (_heavy_dropout, "cannot-overfit-batch", ()),
+    "batch-size": (lambda f: (mlp(f), {"examples": 2}), "dead-batchnorm", ()),
+    "input-whitening": (mlp_of_two, "ill-conditioned", ()),
+    "normalized branches": (lambda f: (branches(f), {}), "missing-normalization", ()),
+    "width of a state": (_sequences, "bottleneck", ("rnn",)),
 }
 """By what is done: how the sick network is made, the finding, and where."""
 
@@ -164,6 +198,9 @@ REMEDY_OF = {
     "recurrent initialization": "initialization",
     "dead normalization": "normalization",
     "loss for classes": "loss",
+    "missing activations": "activation",
+    "normalized branches": "normalization",
+    "width of a state": "width",
 }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sick_networks import SICK, Framework, cured, digits, examined, finding, mlp, numbers, pasted, recurrent, sick
 
-from chainrule import nn, optim
+from chainrule import nn, optim, tensor
 from chainrule.doctor.examination import examine
 from chainrule.doctor.finding import CODES
 from chainrule.doctor.remedies import REMEDIES, CannotApply
@@ -107,7 +107,7 @@ def test_standardised_inputs_have_mean_0_and_variance_1_and_constants_stay_finit
     assert not made[:, 0].any()
 
 
-def test_missing_and_infinite_inputs_become_the_mean():
+def test_missing_inputs_become_the_mean_and_infinite_ones_as_large_as_the_farthest():
     raw = X.copy()
     raw[3, 5] = np.nan
     report = examined(OURS, mlp(OURS), raw, Y)
@@ -116,9 +116,84 @@ def test_missing_and_infinite_inputs_become_the_mean():
     raw[7, 9] = np.inf
     with np.errstate(invalid="ignore"):
         made = numbers(treatment.subject.model[0](raw))
-    assert made[3, 5] == made[7, 9] == 0
+    assert made[3, 5] == 0
+    assert made[7, 9] == made.max()
     assert np.isfinite(made).all()
-    assert "replaced by the mean" in treatment.words[0]
+    assert "NaN replaced by the mean" in treatment.words[0]
+
+
+def test_what_a_module_without_parameters_makes_of_the_data_is_scaled_behind_it():
+    class Logarithm(nn.Module):
+        def forward(self, x):
+            return -tensor(x).log()
+
+    raw = np.abs(X) * (X > 0)
+    report = examined(OURS, nn.Sequential(Logarithm(), *mlp(OURS)), raw, Y)
+    treatment = cured(report, "input-scaling", "non-finite")
+    with np.errstate(divide="ignore"):
+        made = numbers(treatment.subject.model[0](raw))
+    assert np.isfinite(made).all()
+    assert (made[raw == 0] == made.max()).all()
+    assert "what 0 makes standardised" in treatment.words[0]
+
+
+def test_whitened_features_are_uncorrelated_and_their_variance_is_1():
+    common = X[:, :1]
+    mixed = X[:, 20:28] + 10 * common + 3
+    report = examined(OURS, mlp(OURS, given=8), mixed, Y)
+    made = numbers(cured(report, "input-whitening", "ill-conditioned").subject.model[0](mixed))
+    np.testing.assert_allclose(np.cov(made.T, bias=True), np.eye(8), atol=1e-3)
+    np.testing.assert_allclose(made.mean(0), 0, atol=1e-3)
+
+
+def test_features_that_are_copies_of_each_other_stay_finite_when_whitened():
+    copies = np.repeat(X[:, 20:24], 2, axis=1)
+    report = examined(OURS, mlp(OURS, given=8), copies, Y)
+    made = numbers(cured(report, "input-whitening", "ill-conditioned").subject.model[0](copies))
+    assert np.isfinite(made).all()
+    np.testing.assert_allclose(made[:, 0], made[:, 1], atol=1e-3)
+
+
+def test_branches_begin_with_a_normalization_and_so_does_the_last_layer():
+    model = cured(*sick(OURS, "normalized branches")[:1], "normalization", "missing-normalization").subject.model
+    normalized = [path for path, module in model.named_modules() if type(module).__name__ == "Normalized"]
+    assert normalized == ["1.first", "2.first", "3.first", "4"]
+    x = np.random.default_rng(0).standard_normal((40, 16)).astype(np.float32)
+    seen = []
+    model[2].first.inner.register_forward_pre_hook(lambda _, given: seen.append(numbers(given[0])))
+    model[2](x * 100 + 7)
+    np.testing.assert_allclose(seen[0].std(1), 1, rtol=1e-3)
+
+
+def test_layers_without_an_activation_in_between_get_one():
+    model = cured(*sick(OURS, "missing activations")[:1], "activation", "cannot-overfit-batch").subject.model
+    assert [type(m).__name__ for _, m in model.named_modules()].count("ReLU") == 2
+    assert (numbers(model[0](X[:9])) >= 0).all()
+
+
+def test_dropout_and_weight_decay_are_turned_down_to_what_is_usual():
+    subject = cured(*sick(OURS, "regularization")[:1], "regularization", "cannot-overfit-batch").subject
+    assert subject.model[2].p == 0.1
+    assert subject.optimizer.param_groups[0]["weight_decay"] == 1e-4
+
+
+def test_longer_batches_are_drawn_from_the_data():
+    subject = cured(*sick(OURS, "batch-size")[:1], "batch-size", "dead-batchnorm").subject
+    x, y = subject.batch
+    assert len(x) == len(y) == 64
+    assert all((row == X).all(1).any() for row in x)
+
+
+def test_a_plain_recurrent_layer_drawn_anew_keeps_its_state_and_its_gradient():
+    x = np.random.default_rng(0).standard_normal((300, 20, 3)).astype(np.float32)
+    model = recurrent(OURS, "RNN")
+    OURS.fill(model.rnn.weight_hh_l0, 0.05 * np.eye(8))
+    report = examined(OURS, model, x, (x[:, 0, 0] > 0).astype(np.int64))
+    rnn = cured(report, "initialization", "bptt-vanishing", "rnn").subject.model.rnn
+    states = numbers(rnn(x)[0])
+    assert 0.1 < np.sqrt((states[:, -1] ** 2).mean()) < 0.4
+    weight = numbers(rnn.weight_hh_l0).astype(np.float64)
+    np.testing.assert_allclose(weight @ weight.T, np.eye(8), atol=1e-4)
 
 
 def test_a_loss_by_hand_that_broadcasts_is_exchanged_for_the_plain_one():
@@ -142,10 +217,10 @@ def test_truncated_time_computes_the_same_and_cuts_the_gradient_where_it_says():
     np.testing.assert_array_equal(reached, np.arange(20) >= 20 - wrapped.steps)
 
 
-def test_open_forget_gates_have_a_bias_of_1_in_all():
+def test_open_forget_gates_have_a_bias_of_log_t_in_all():
     report, *_ = sick(OURS, "forget-gate-bias")
     rnn = cured(report, "forget-gate-bias", "bptt-vanishing", "rnn").subject.model.rnn
-    np.testing.assert_array_equal(numbers(rnn.bias_ih_l0)[8:16] + numbers(rnn.bias_hh_l0)[8:16], 1)
+    np.testing.assert_allclose(numbers(rnn.bias_ih_l0)[8:16] + numbers(rnn.bias_hh_l0)[8:16], np.log(20), atol=0.05)
 
 
 class Functional(nn.Module):
@@ -159,10 +234,54 @@ class Functional(nn.Module):
         return nn.functional.softmax(self.second(nn.functional.sigmoid(self.first(x))), 1)
 
 
-def test_activations_called_as_functions_are_refused_and_the_message_says_so():
+def test_an_activation_called_as_a_function_is_exchanged_in_a_forward_of_the_copys_own():
     report = examined(OURS, Functional(), X, Y)
-    with pytest.raises(CannotApply, match="sigmoid is called as a function in the forward of Functional"):
-        cured(report, "activation", "vanishing-gradient")
+    treatment = cured(report, "activation", "vanishing-gradient")
+    made = treatment.subject.model
+    hidden = nn.functional.relu(made.first(X[:9]))
+    np.testing.assert_array_equal(numbers(made(X[:9])), numbers(nn.functional.softmax(made.second(hidden), 1)))
+    assert treatment.words[0] == "sigmoid exchanged for relu in the forward of Functional"
+    assert "relu instead of sigmoid" in treatment.code
+    theirs = report.subject.model
+    assert type(theirs) is Functional
+    hidden = nn.functional.sigmoid(theirs.first(X[:9]))
+    np.testing.assert_array_equal(numbers(theirs(X[:9])), numbers(nn.functional.softmax(theirs.second(hidden), 1)))
+
+
+@pytest.mark.parametrize("kind", ["closure", "method"])
+def test_activations_that_a_variable_holds_and_those_of_tensors_are_exchanged_too(kind):
+    act = nn.functional.sigmoid
+
+    class Held(nn.Module):
+        def __init__(self):
+            self.first, self.second = nn.Linear(64, 20), nn.Linear(20, 10)
+
+        def forward(self, x):
+            return self.second(act(self.first(x)))
+
+    class Method(Held):
+        def forward(self, x):
+            return self.second(self.first(x).tanh())
+
+    nn.random.manual_seed(0)
+    report = examined(OURS, {"closure": Held, "method": Method}[kind](), X, Y)
+    made = cured(report, "activation", "vanishing-gradient").subject.copy().model
+    expected = made.second(nn.functional.relu(made.first(X[:9])))
+    np.testing.assert_array_equal(numbers(made(X[:9])), numbers(expected))
+
+
+def test_an_activation_out_of_reach_of_its_forward_is_refused_and_the_message_says_so():
+    act = [nn.functional.sigmoid]
+
+    class Listed(nn.Module):
+        def __init__(self):
+            self.first, self.second = nn.Linear(64, 20), nn.Linear(20, 10)
+
+        def forward(self, x):
+            return self.second(act[0](self.first(x)))
+
+    with pytest.raises(CannotApply, match="sigmoid is called as a function in the forward of Listed"):
+        cured(examined(OURS, Listed(), X, Y), "activation", "vanishing-gradient")
 
 
 def test_a_softmax_called_as_a_function_is_undone_in_the_loss():

@@ -62,6 +62,26 @@ def test_norms_are_those_of_the_cotangent_of_the_state_after_each_step(kind, lay
             assert found.cell_norms[step] == pytest.approx(np.linalg.norm(numbers(cotangents[1])), rel=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_it_is_what_gradient_through_time_tells_of_the_same_error_signal(kind):
+    """That one follows a loss through chainrule's own steps, this one repeats calls of either framework's modules.
+
+    Of an LSTM's c that one counts what goes out through the h of the same step too.
+    """
+    nn.random.manual_seed(3)
+    model = getattr(nn, kind)(IN, WIDTH).double()
+    (found,) = measured(model)
+    signal = seed_of((1, BATCH, WIDTH))
+
+    def loss():
+        state = model(X)[1]
+        return ((state[0] if kind == "LSTM" else state) * signal).sum()
+
+    (told,) = nn.gradient_through_time(model, loss).layers
+    np.testing.assert_allclose(found.norms, told.hidden[::-1], rtol=1e-9)
+    assert found.spectral_radius == pytest.approx(max(told.spectral_radius.values()))
+
+
 def test_cells_in_a_loop_are_measured_like_the_layer_they_make_up():
     nn.random.manual_seed(2)
     layer = nn.GRU(IN, WIDTH).double()

@@ -11,7 +11,7 @@ from chainrule import nn, optim
 from chainrule.doctor import DoctorError
 from chainrule.doctor.rates import adam, range_test, tune
 from chainrule.doctor.subjects import subject_of
-from chainrule.doctor.training import rehearsal, split_of, train
+from chainrule.doctor.training import dealt_losses, rehearsal, split_of, train
 from chainrule.doctor.trial import QUICK_STEPS, on_batch, on_data, trials
 
 OURS = Framework(nn, optim, lambda a: a, nn.random.manual_seed)
@@ -164,7 +164,7 @@ class Bowl(nn.Module):
 def test_the_range_test_ends_where_a_quadratic_starts_to_diverge(curvature):
     model = Bowl(curvature)
     patient = subject_of(model, lambda y: y, np.ones(1), optimizer=optim.SGD(model.parameters(), lr=1.0))
-    edge = range_test(patient, lambda: cycle([patient.batch]), 0, equip=lambda s, lr: _set(s, lr))
+    edge, _ = range_test(patient, lambda: cycle([patient.batch]), 0, equip=lambda s, lr: _set(s, lr))
     assert 0.1 < edge * curvature / 2 < 4  # gradient descent diverges beyond 2/curvature
 
 
@@ -184,3 +184,68 @@ def test_a_tuned_rate_learns_more_than_one_ten_times_smaller_or_larger():
 
     assert loss(rate) < loss(rate / 10)
     assert loss(rate) < loss(10 * rate)
+
+
+# What a few steps do not tell ---------------------------------------------------------------------------------------
+
+
+def test_a_network_that_knows_nothing_loses_nothing_where_its_answers_are_dealt_out_and_a_trained_one_does():
+    patient = subject(mlp(OURS))
+    fresh = on_batch(patient, steps=1)
+    assert fresh.level == pytest.approx(fresh.losses[0], rel=0.05)
+    for _ in range(120):
+        patient.step()
+    trained = on_batch(patient, steps=1)
+    assert trained.losses[0] < 0.2 * fresh.losses[0]
+    assert trained.level == trained.chance > fresh.losses[0]
+
+
+def test_dealt_out_targets_are_nobodys_own():
+    seen = []
+
+    def loss(output, target):
+        seen.append(np.asarray(target))
+        return (output * 0).sum()
+
+    patient = subject_of(mlp(OURS), loss, (X[:9], np.arange(9)))
+    dealt_losses(patient, deals=5)
+    assert len(seen) == 5
+    for targets in seen:
+        assert sorted(targets) == list(range(9))
+        assert not np.any(targets == np.arange(9))
+
+
+def test_steps_that_are_too_long_do_better_ten_times_shorter():
+    trial = on_batch(subject(mlp(OURS), rate=3.0), steps=40, tuned=True)
+    assert 2 * trial.slower < trial.mean
+
+
+def test_steps_that_are_too_short_are_followed_four_times_as_long():
+    trial = on_batch(subject(mlp(OURS), rate=5e-4), steps=40, tuned=True)
+    assert trial.best < 0.1 * trial.level
+    assert 0.5 * trial.level < trial.longer < trial.end
+    assert trial.slower > 0.9 * trial.mean
+
+
+def test_a_healthy_run_is_not_looked_into_any_further():
+    trial = on_batch(subject(mlp(OURS)), steps=60, tuned=True)
+    assert (trial.longer, trial.slower, trial.lowest) == (None, None, None)
+    assert trial.learned < 0.1
+
+
+def test_what_cannot_be_learned_by_heart_leaves_answers_that_fit_anybody():
+    model = mlp(OURS)
+    inputs = np.zeros_like(X[:64])
+    patient = subject_of(
+        model, nn.functional.cross_entropy, (inputs, Y[:64]), optimizer=optim.SGD(model.parameters(), lr=0.05)
+    )
+    trial = on_batch(patient, steps=50, tuned=True)
+    assert trial.learned == pytest.approx(1, abs=0.05)
+    assert trial.lowest > 0.9 * trial.level
+
+
+def test_shuffled_labels_are_no_better_than_luck_and_true_ones_far_beyond_it():
+    shuffled = np.random.default_rng(0).permutation(Y)
+    true, false = (on_data(subject(mlp(OURS), data=(X, labels))) for labels in (Y, shuffled))
+    assert true.beyond_chance > 10
+    assert abs(false.beyond_chance) < 4

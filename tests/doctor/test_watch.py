@@ -1,6 +1,8 @@
 """A monitor sees what happens in a training loop, and changes nothing of it."""
 
+import contextlib
 import copy
+import math
 import warnings
 
 import numpy as np
@@ -43,7 +45,7 @@ def trained(watch, compiled, steps=100):
         for _ in range(steps):
             step(X, Y)
         return model, None
-    with cr.monitor(model, optimizer=optimizer, every=7) as monitor:
+    with cr.monitor(model, optimizer=optimizer, every=7, overhead=math.inf) as monitor:
         for _ in range(steps):
             step(X, Y)
     return model, monitor
@@ -61,8 +63,54 @@ def test_weights_after_100_steps_are_equal_bit_for_bit_with_and_without_it(compi
         np.testing.assert_array_equal(own.detach().numpy(), other.detach().numpy())
     assert [sample.step for sample in monitor.history] == list(range(0, 100, 7))
     assert monitor.step == 100
-    assert all(layer.error_signal > 0 for sample in monitor.history for layer in sample.examination.layers)
-    assert all(layer.update_ratio > 0 for sample in monitor.history for layer in sample.examination.layers)
+    assert all(layer.error_signal > 0 for sample in monitor.history for layer in sample.layers)
+    assert all(layer.update_ratio > 0 for sample in monitor.history for layer in sample.layers)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_only_rehearsals_of_compiled_steps_are_left_out_where_they_take_too_long(compiled, monkeypatch):
+    seconds = iter(range(10**6))
+    monkeypatch.setattr("time.perf_counter", lambda: next(seconds))  # each look at it takes a second
+    model, optimizer = made()
+    step = cr.compile(stepper(model, optimizer)) if compiled else stepper(model, optimizer)
+    with cr.monitor(model, optimizer=optimizer, every=2, overhead=0.1) as monitor:
+        for _ in range(100):
+            step(X, Y)
+    assert monitor.step == 100
+    looked_at = [sample.step for sample in monitor.history]
+    if compiled:
+        between = np.diff(looked_at)
+        assert looked_at[0] == 0
+        assert (between % 2 == 0).all()
+        assert between[1:].min() >= 10  # a look is some steps long, and the first calls compile, which takes longer
+    else:
+        assert looked_at == list(range(0, 100, 2))
+
+
+def test_a_step_that_could_not_be_compiled_is_looked_at_as_it_is():
+    model, optimizer = made()
+    step = stepper(model, optimizer)
+
+    compiled = cr.compile(step, limit=1)
+    compiled(X, Y)
+    with pytest.warns(RuntimeWarning, match="runs uncompiled"):
+        compiled(X[:9], Y[:9])
+    with cr.monitor(model, optimizer=optimizer, every=2) as monitor:
+        for _ in range(5):
+            compiled(X, Y)
+    assert monitor.step == 5
+    assert [sample.step for sample in monitor.history] == [0, 2, 4]
+
+
+def test_a_monitor_that_is_entered_again_goes_on():
+    model, optimizer = made()
+    step, monitor = stepper(model, optimizer), cr.monitor(model, optimizer=optimizer, every=2)
+    for _ in range(3):
+        with monitor:
+            step(X, Y)
+        step(X, Y)
+    assert monitor.step == 3
+    assert [sample.step for sample in monitor.history] == [0, 2]
 
 
 def test_losses_and_gradient_norms_are_those_of_the_loop():
@@ -76,6 +124,17 @@ def test_losses_and_gradient_norms_are_those_of_the_loop():
     assert [sample.loss for sample in monitor.history] == losses[::3]
     size = np.sqrt(sum(np.sum(p.grad.numpy() ** 2) for p in model.parameters()))
     assert monitor.history[-1].gradient_norm == pytest.approx(size, rel=1e-5)
+
+
+def test_without_an_optimizer_a_step_is_a_backward_pass():
+    model, _ = made()
+    with cr.monitor(model, every=3) as monitor:
+        for _ in range(7):
+            model.zero_grad()
+            F.cross_entropy(model(X), Y).backward()
+    assert monitor.step == 7
+    assert [sample.step for sample in monitor.history] == [0, 3, 6]
+    assert [sample.loss for sample in monitor.history] == monitor.losses[::3]
 
 
 def test_nothing_of_it_is_left_when_the_loop_fails():
@@ -164,6 +223,33 @@ def test_two_monitors_at_once_see_the_same():
             step(X, Y)
     assert (len(one.history), len(two.history)) == (2, 4)
     assert one.history[1].gradient_norm == two.history[2].gradient_norm
+
+
+def test_of_two_monitors_the_first_to_come_may_be_the_first_to_leave():
+    model, optimizer = made()
+    step = stepper(model, optimizer)
+    backward, call = cr.Tensor.backward, nn.Module.__call__
+    one, two = (cr.monitor(model, optimizer=optimizer, every=1) for _ in range(2))
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        first.enter_context(one)
+        second.enter_context(two)
+        step(X, Y)
+        first.close()
+        step(X, Y)
+    assert (len(one.history), len(two.history)) == (1, 2)
+    assert (cr.Tensor.backward, nn.Module.__call__) == (backward, call)
+
+
+def test_two_monitors_of_a_compiled_step_do_not_take_each_others_rehearsals_for_steps():
+    model, optimizer = made()
+    step = cr.compile(stepper(model, optimizer))
+    every = {"optimizer": optimizer, "overhead": math.inf}
+    with cr.monitor(model, every=2, **every) as one, cr.monitor(model, every=1, **every) as two:
+        for _ in range(4):
+            step(X, Y)
+    assert (one.step, two.step) == (4, 4)
+    assert (len(one.history), len(two.history)) == (2, 4)
+    assert one.history[1].gradient_norm == pytest.approx(two.history[2].gradient_norm, rel=0.5)  # other dropout
 
 
 def test_a_monitored_model_can_be_copied():

@@ -167,7 +167,7 @@ def test_weights_after_100_steps_are_equal_bit_for_bit_with_and_without_a_monito
     model, optimizer, monitor = trained(True)
     assert same(state_of(model, optimizer), alone)
     assert [sample.step for sample in monitor.history] == list(range(0, 100, 7))
-    assert all(layer.error_signal > 0 and layer.update_ratio > 0 for layer in monitor.history[-1].examination.layers)
+    assert all(layer.error_signal > 0 and layer.update_ratio > 0 for layer in monitor.history[-1].layers)
     assert len(monitor.losses) == 100
 
 

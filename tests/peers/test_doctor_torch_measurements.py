@@ -70,6 +70,65 @@ def test_singular_values_are_the_same_in_both_frameworks():
     np.testing.assert_allclose([s.typical for s in theirs], [s.typical for s in ours], rtol=1e-9)
 
 
+def dense(between, start):
+    """Largest singular value and root mean square of all of the Jacobian of a function, by PyTorch's own."""
+    jacobian = torch.autograd.functional.jacobian(between, start)
+    values = torch.linalg.svdvals(jacobian.reshape(jacobian.shape[: jacobian.ndim // 2].numel(), -1))
+    return float(values[0]), float(torch.sqrt(torch.mean(values**2)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("activation", ["ReLU", "SiLU"])
+def test_singular_values_of_networks_that_change_values_in_place_are_those_of_the_dense_jacobian(activation, training):
+    """Activations in place, an addition in place, and batch normalisation, which assigns its running statistics."""
+    norm, act = torch.nn.BatchNorm1d, getattr(torch.nn, activation)
+
+    class Residual(torch.nn.Module):
+        def __init__(self, inplace):
+            super().__init__()
+            self.first, self.second, self.last = (torch.nn.Linear(4, n) for n in (4, 4, 3))
+            self.norm, self.other_norm = norm(4), norm(4, momentum=None)
+            self.act, self.inplace = act(inplace=inplace), inplace
+
+        def onward(self, h):
+            h = self.norm(self.act(h))
+            return h, self.second(h)
+
+        def to_the_end(self, h, skip):
+            h = self.other_norm(self.act(h))
+            if self.inplace:
+                h += skip
+            else:
+                h = h + skip
+            return self.last(self.act(h))
+
+        def forward(self, x):
+            skip, h = self.onward(self.first(x))
+            return self.to_the_end(h, skip)
+
+    torch.manual_seed(0)
+    model, twin = (Residual(inplace).double() for inplace in (True, False))
+    twin.load_state_dict(model.state_dict())
+    model.train(training), twin.train(training)
+    before = {path: value.clone() for path, value in model.state_dict().items()}
+    x = torch.tensor(X)
+    subject = subject_of(model, torch.nn.functional.cross_entropy, (x, torch.tensor(Y)))
+
+    found, notes = singular(subject, examine(subject), steps=48, samples=40)
+
+    assert notes == ()
+    skip, h = twin.onward(twin.first(x))
+    expected = [
+        dense(lambda given: twin.onward(given)[1], twin.first(x).detach()),
+        dense(lambda given: twin.to_the_end(given, skip.detach()), h.detach()),
+    ]
+    assert [(value.start, value.end) for value in found] == [("first", "second"), ("second", "last")]
+    for value, (largest, typical) in zip(found, expected, strict=True):
+        assert value.largest == pytest.approx(largest, rel=1e-6)
+        assert value.typical == pytest.approx(typical, rel=0.25)  # by 40 random vectors
+    assert all(torch.equal(value, before[path]) for path, value in model.state_dict().items())
+
+
 def test_jvp_and_vjp_between_layers_are_transposes_of_each_other():
     products = jacobian_products(twins()[1], "0", "4")
     rng = np.random.default_rng(2)

@@ -104,3 +104,19 @@ def test_a_transformer_layers_activation_is_refused_because_it_is_called_as_a_fu
     torch.manual_seed(0)
     with pytest.raises(CannotApply, match="tanh is called as a function"):
         cured(examined(THEIRS, Network(), X, Y), "activation", "vanishing-gradient")
+
+
+def test_a_nan_made_by_a_module_that_prepares_the_data_is_repaired_behind_it():
+    class Logarithm(torch.nn.Module):
+        def forward(self, x):
+            return -x.log()
+
+    x, y = digits(256)
+    x = torch.tensor(np.abs(x) * (x > 0))
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(Logarithm(), torch.nn.Linear(64, 24), torch.nn.ReLU(), torch.nn.Linear(24, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    batch = (x[:64], torch.tensor(y[:64]))
+    found = repair(model, torch.nn.functional.cross_entropy, batch, optimizer=optimizer, steps=12)
+    assert found.cured
+    assert torch.isfinite(found.loss_fn(found.model(batch[0]), batch[1]))

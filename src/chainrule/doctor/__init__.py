@@ -11,17 +11,19 @@ ranks the remedies by what they measurably do.
 
 from chainrule.doctor.diagnosis import diagnose
 from chainrule.doctor.finding import CODES, Finding, Severity
+from chainrule.doctor.flow import LayerFlow
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.prescription import Prescription, Repair, prescribe, repair
 from chainrule.doctor.report import Report
 from chainrule.doctor.subjects import DoctorError
-from chainrule.doctor.watch import DoctorWarning, Monitor, monitor
+from chainrule.doctor.watch import DoctorWarning, Monitor, flow_monitor, monitor
 
 __all__ = [
     "CODES",
     "DoctorError",
     "DoctorWarning",
     "Finding",
+    "LayerFlow",
     "Limits",
     "Monitor",
     "Prescription",
@@ -29,6 +31,7 @@ __all__ = [
     "Report",
     "Severity",
     "diagnose",
+    "flow_monitor",
     "monitor",
     "prescribe",
     "repair",

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,26 +14,48 @@ import optree
 
 from chainrule.core.namespace import namespace_of
 from chainrule.doctor import statistics
-from chainrule.doctor.measurements import Activation, Input, Layer, Loss, Normalization, ParameterState, Spread
+from chainrule.doctor.measurements import (
+    Activation,
+    Histogram,
+    Input,
+    Layer,
+    Loss,
+    Normalization,
+    ParameterState,
+    Spread,
+)
 from chainrule.doctor.observation import Event, Observer
 from chainrule.doctor.subjects import Subject, leaves, parts
+from chainrule.doctor.training import finite_dealt_losses
 from chainrule.doctor.vocabulary import ACTIVATIONS, LAYOUT, LOSSES, NORMALIZATIONS, PRODUCTS, WHOLE_KINDS
-
-_JOINS = frozenset({"add", "subtract", "concat"})
 
 
 @dataclass
 class Anatomy:
-    """The events of one pass, and the values of the parameters and their gradients by path."""
+    """The events of one pass, and what there is of the parameters by path.
+
+    Attributes:
+        observer: what saw the pass.
+        values, gradients: arrays.
+        updates: how far the optimiser moved each, as a share of its norm.
+        gradient_norms: as far as they are known already.
+        parts: the elements of the values that are looked at, as far as they are taken already.
+        of_network: how many of the events are the network's; those after them are the loss's. All, where that is not
+            known.
+    """
 
     observer: Observer
     values: Mapping[str, Any]
     gradients: Mapping[str, Any]
     updates: Mapping[str, float]
     gradient_norms: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, Any] = field(default_factory=dict)
+    of_network: int | None = None
 
     def __post_init__(self) -> None:
         self._norms: dict[str, float] = {}
+        self._zeros: dict[str, float] = {}
+        self._activations: dict[int, Activation] = {}
         events = self.observer.events
         self.readers: list[list[Event]] = [[] for _ in events]
         self.ancestors: list[int] = []  # of each event, as a set of bits
@@ -50,7 +72,7 @@ class Anatomy:
         """Events that a path leads around: below one side of a join and not below the other."""
         around = 0
         for event in self.observer.events:
-            if event.name in _JOINS and len(set(event.sources)) > 1:
+            if len(set(event.sources)) > 1:
                 below = [self.ancestors[source] for source in dict.fromkeys(event.sources)]
                 common = below[0]
                 for other in below[1:]:
@@ -60,12 +82,33 @@ class Anatomy:
         return around
 
     def norm(self, path: str) -> float:
-        """Of a parameter."""
-        return _remembered(self._norms, path, self.values)
+        """Of a parameter; where there is a limit, of as many of its elements, and by their share of all."""
+        if path not in self._norms:
+            part = self._part(path)
+            share = math.prod(part.shape) / max(math.prod(self.values[path].shape), 1)
+            self._norms[path] = statistics.norm(part) / math.sqrt(share) if share else 0.0
+        return self._norms[path]
+
+    def _part(self, path: str) -> Any:
+        """The elements of a parameter that are looked at: all of them where there is no limit."""
+        if path not in self.parts:
+            self.parts[path] = statistics.sampled(self.values[path], self.observer.limit)
+        return self.parts[path]
 
     def gradient_norm(self, path: str) -> float:
         """Of the gradient of a parameter; 0 where none came."""
-        return _remembered(self.gradient_norms, path, self.gradients)
+        if path not in self.gradient_norms:
+            gradient = self.gradients.get(path)
+            self.gradient_norms[path] = 0.0 if gradient is None else statistics.norm(gradient)
+        return self.gradient_norms[path]
+
+    def gradient_zeros(self, path: str) -> float:
+        """Share of zeros in the gradient of a parameter; 0 where none came."""
+        if path not in self._zeros:
+            gradient = self.gradients.get(path)
+            part = None if gradient is None else statistics.sampled(gradient, self.observer.limit)
+            self._zeros[path] = 0.0 if part is None else statistics.zeros(part)
+        return self._zeros[path]
 
     def is_layer(self, event: Event) -> bool:
         """Whether it has weights that multiply what it is given."""
@@ -75,12 +118,15 @@ class Anatomy:
 
     def layers(self) -> list[Layer]:
         """Those with weights, in the order in which they computed; a layer that ran twice counts where it ran last."""
-        found = {event.parameters: self._layer(event) for event in self.observer.events if self.is_layer(event)}
+        found = {
+            (event.parameters, event.name): self._layer(event) for event in self.observer.events if self.is_layer(event)
+        }  # an embedding whose weights are read once more at the end is two layers
         return list(found.values())
 
     def activations(self) -> list[Activation]:
-        """All of them, in the order in which they computed."""
-        return [self._activation(event) for event in self.observer.events if event.name in ACTIVATIONS]
+        """All of them, in the order in which they computed; not those that a loss is written with."""
+        events = self.observer.events[: self.of_network]
+        return [self._activation(event) for event in events if event.name in ACTIVATIONS]
 
     def _units_off(self) -> dict[int, float]:
         """Share of units that are zero throughout, by the activation's event: of a layer that runs several times, the
@@ -110,7 +156,7 @@ class Anatomy:
                 None if held is None else id(parameter) in held,
                 self.norm(path),
                 self.gradient_norm(path),
-                0.0 if self.gradients.get(path) is None else _zero_share([self.gradients[path]], self.observer.limit),
+                self.gradient_zeros(path),
                 self.updates.get(path),
             )
             for path, parameter in subject.parameters()
@@ -119,7 +165,7 @@ class Anatomy:
     def _layer(self, event: Event) -> Layer:
         matrices = [p for p in event.parameters if len(self.values[p].shape) >= 2] or list(event.parameters)
         values = [self.values[p] for p in matrices]
-        gradients = [self.gradients[p] for p in matrices if self.gradients.get(p) is not None]
+        reached = [p for p in matrices if self.gradients.get(p) is not None]
         after, normalization = self._what_follows(event)
         incoming = self._cotangent_of_input(event)
         activation = None if after is None else self._activation(after)
@@ -144,28 +190,41 @@ class Anatomy:
             error_signal=event.cotangent,
             gain=_ratio(incoming, top),
             weight_gain=_ratio(incoming, event.cotangent),
-            weight=_joined([statistics.spread(value, limit) for value in values]),
+            weight=self._weight_spread(matrices),
             weight_norm=math.hypot(*(self.norm(p) for p in matrices)),
-            gradient_norm=math.hypot(*(self.gradient_norm(p) for p in matrices)) if gradients else None,
-            gradient_zeros=_zero_share(gradients, limit),
+            gradient_norm=math.hypot(*(self.gradient_norm(p) for p in matrices)) if reached else None,
+            gradient_zeros=0.0 if self.observer.flow_only else self._zero_share(reached),
             update_ratio=max(updates) if updates else None,
             twins=0.0 if limit else self._twins(event, matrices),
-            gradient=statistics.histogram(gradients[0]) if gradients and not limit else None,
+            gradient=statistics.histogram(self.gradients[reached[0]]) if reached and not limit else None,
             skipped=bool(self.skipped >> event.number & 1),
         )
 
+    def _weight_spread(self, paths: Sequence[str]) -> Spread:
+        if self.observer.flow_only:  # whether they are all zero is all that the rules of flow ask
+            return _NOTHING if any(self.norm(p) for p in paths) else _ZEROS
+        spreads = [statistics.spread(self._part(p)) for p in paths]
+        return _joined([replace(s, count=math.prod(self.values[p].shape)) for s, p in zip(spreads, paths, strict=True)])
+
+    def _zero_share(self, paths: Sequence[str]) -> float:
+        """Of the gradients of several parameters together."""
+        sizes = [math.prod(self.gradients[p].shape) for p in paths]
+        return sum(self.gradient_zeros(p) * n for p, n in zip(paths, sizes, strict=True)) / max(sum(sizes), 1)
+
     def _activation(self, event: Event) -> Activation:
-        return Activation(
-            event.path,
-            event.name,
-            event.made or _NOTHING,
-            self.units_off.get(event.number, event.zero_units),
-            event.saturated,
-            event.slope,
-            event.cotangent,
-            _ratio(self._cotangent_of_input(event), event.cotangent),
-            event.histogram or statistics.histogram(np.zeros(0)),
-        )
+        if event.number not in self._activations:
+            self._activations[event.number] = Activation(
+                event.path,
+                event.name,
+                event.made or _NOTHING,
+                self.units_off.get(event.number, event.zero_units),
+                event.saturated,
+                event.slope,
+                event.cotangent,
+                _ratio(self._cotangent_of_input(event), event.cotangent),
+                event.histogram or Histogram((), ()),
+            )
+        return self._activations[event.number]
 
     def _normalization(self, event: Event, subject: Subject) -> Normalization:
         module = self.observer.called.get(event.path)
@@ -226,7 +285,24 @@ class Anatomy:
         alike = statistics.twins(np.concatenate(rows, axis=1))
         if not alike or gradient is None:
             return alike
-        return statistics.twins(np.concatenate([*rows, _rows(gradient, across)], axis=1))
+        same_gradients = statistics.twins(np.concatenate([*rows, _rows(gradient, across)], axis=1))
+        return max(same_gradients, min(alike, self._twins_as_read(event)))
+
+    def _twins_as_read(self, event: Event) -> float:
+        """Share of a layer's units that the next layer reads with equal weights other than 0: where dropout makes their
+        gradients differ by chance, they are copies all the same.
+        """
+        while True:
+            onward = [reader for reader in self.readers[event.number] if reader.number > event.number]
+            if len(onward) != 1:
+                return 0.0
+            event = onward[0]
+            if self.is_layer(event):
+                break
+        weight = next((self.values[p] for p in event.parameters if len(self.values[p].shape) == 2), None)
+        if weight is None or event.name not in ("linear", "matmul") or not self.norm(event.parameters[0]):
+            return 0.0
+        return statistics.twins(_rows(weight, event.name == "linear"))
 
 
 def _rows(x: Any, across: bool) -> np.ndarray:
@@ -237,18 +313,13 @@ def _rows(x: Any, across: bool) -> np.ndarray:
 
 
 _NOTHING = Spread(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+_ZEROS = Spread(0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def _ratio(numerator: float | None, denominator: float | None) -> float | None:
     if numerator is None or denominator is None:
         return None
     return numerator / denominator if denominator else math.nan if numerator else None
-
-
-def _remembered(norms: dict[str, float], path: str, arrays: Mapping[str, Any]) -> float:
-    if path not in norms:
-        norms[path] = 0.0 if arrays.get(path) is None else statistics.norm(arrays[path])
-    return norms[path]
 
 
 def _joined(spreads: Sequence[Spread]) -> Spread:
@@ -266,12 +337,6 @@ def _joined(spreads: Sequence[Spread]) -> Spread:
         min(s.smallest for s in spreads), max(s.largest for s in spreads),
         mean(lambda s: s.zeros), mean(lambda s: s.not_finite),
     )  # fmt: skip
-
-
-def _zero_share(gradients: Sequence[Any], limit: int | None) -> float:
-    count = sum(math.prod(g.shape) for g in gradients)
-    looked_at = [(statistics.sampled(g, limit), math.prod(g.shape)) for g in gradients]
-    return sum(statistics.zeros(part) * size for part, size in looked_at) / count if count else 0.0
 
 
 def _fans(event: Event, weight: Any) -> tuple[int, int]:
@@ -301,6 +366,7 @@ def loss_of(subject: Subject, observer: Observer, output: Any, loss: Any, first:
     )
     kinds = int(np.unique(labels).size) if labels is not None and whole else 0
     follows, path = _follows(observer, _loss_event(observer.events[first:]))
+    dealt = finite_dealt_losses(subject, deals=10, output=output)
     return Loss(
         value=float(statistics.as_numpy(subject.array(loss))),
         name=_loss_name(subject.loss_fn, observer.events[first:]),
@@ -316,36 +382,53 @@ def loss_of(subject: Subject, observer: Observer, output: Any, loss: Any, first:
         targets_integer=labels is not None and labels.dtype.kind in "iub",
         targets_whole=whole,
         classes=kinds if 0 < kinds <= 1000 else None,
+        targets_even=labels is not None and 1 < kinds <= 1000 and _even(labels),
+        dealt=float(np.mean(dealt)) if dealt else None,
+        dealt_spread=float(np.std(dealt)) if dealt else 0.0,
         agreement=_agreement(subject, outputs[0], labels) if len(outputs) == 1 and labels is not None else None,
         uses_targets=_uses_targets(subject, outputs[0]) if labels is not None and kinds != 1 and outputs else None,
     )
 
 
+def _even(labels: np.ndarray) -> bool:
+    counts = np.unique(labels, return_counts=True)[1]
+    expected, freedom = labels.size / len(counts), len(counts) - 1
+    distance = np.sum((counts - expected) ** 2) / expected
+    return bool(expected >= 10 and distance < freedom + 2 * math.sqrt(2 * freedom))
+
+
 def _uses_targets(subject: Subject, output: Any) -> bool | None:
-    """Whether a loss of outputs that differ changes when each example gets the targets of the next."""
+    """Whether a loss of outputs that differ changes when half of the targets are given to all examples.
+
+    To exchange them would not do: an absolute error of outputs that are all too low is the same however they lie.
+    """
     inputs, targets = parts(subject.batch)
     try:
         count = len(leaves(targets)[0])
-        moved = optree.tree_map(lambda leaf: leaf[np.roll(np.arange(count), 1)], targets)
-        values = np.random.default_rng(0).uniform(
-            0.2, 0.8, tuple(output.shape)
-        )  # probabilities, as some losses ask for
+        moved = optree.tree_map(lambda leaf: leaf[np.arange(count) // 2], targets)
         with subject.quietly():
-            probe = subject.constant(values, output)
+            probe = subject.constant(_probe(output), output)
             first, other = (subject.loss(probe, (inputs, given)) for given in (targets, moved))
         return bool(np.any(statistics.as_numpy(subject.array(first)) != statistics.as_numpy(subject.array(other))))
     except Exception:  # outputs or targets of a kind of their own
         return None
 
 
+def _probe(output: Any) -> np.ndarray:
+    """Numbers of an output's shape that could be probabilities, as some losses ask for."""
+    return np.random.default_rng(0).uniform(0.2, 0.8, tuple(output.shape))
+
+
 def _agreement(subject: Subject, output: Any, labels: np.ndarray) -> float | None:
-    """See `Loss`; the loss is taken of the output once more, as a leaf."""
-    made = statistics.as_numpy(subject.array(output))
-    wanted = _wanted(made, labels) if made.dtype.kind == "f" else None
+    """See `Loss`; the loss is taken of outputs that know nothing, so that no training before has a say in it."""
+    if statistics.as_numpy(subject.array(output)).dtype.kind != "f":
+        return None
+    made = _probe(output)
+    wanted = _wanted(made, labels)
     if wanted is None:
         return None
     try:
-        leaf = subject.leaf(output)
+        leaf = subject.leaf(subject.constant(made, subject.array(output)))
         (cotangent,) = subject.gradients(subject.loss(leaf), [leaf])
     except Exception:  # a loss that wants more than the output: it is looked at elsewhere
         return None
@@ -465,12 +548,22 @@ def _input(x: Any) -> Input:
         axes = tuple(k for k in range(len(x.shape)) if k != (1 if len(x.shape) >= 4 else len(x.shape) - 1))
         std = statistics.as_numpy(xp.std(values, axis=axes)).ravel()
         mean = np.abs(statistics.as_numpy(xp.mean(values, axis=axes)).ravel())
-        moving = np.isfinite(std) & (std > 1e-6 * np.maximum(mean, 1e-30))
+        moving = np.isfinite(std) & (std > 1e-6 * np.maximum(mean, 1e-30)) & _often_changing(values, axes)
         if moving.any():
             scales = float(std[moving].min()), float(std[moving].max())
             offset = float(np.max(mean[moving] / std[moving]))
             common = _common(statistics.as_numpy(values)[:, moving]) if len(x.shape) == 2 else None
     return Input(statistics.spread(x), scales, offset, integer, tuple(x.shape), common)
+
+
+RARELY = 0.1
+"""A feature that is the same in all but so many examples, as a rare word's is, has a small variance in any unit."""
+
+
+def _often_changing(values: Any, axes: tuple[int, ...]) -> np.ndarray:
+    array = statistics.as_numpy(values)
+    usual = np.median(array, axis=axes, keepdims=True)
+    return np.mean(array != usual, axis=axes).ravel() > RARELY
 
 
 def _common(rows: np.ndarray) -> float:

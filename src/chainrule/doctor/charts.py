@@ -87,7 +87,11 @@ def course(report: Report) -> str:
     steps = [sample.step for sample in history]
     left.plot(steps, [math.nan if sample.loss is None else sample.loss for sample in history], color=BLUE)
     left.set(title="loss", xlabel="step")
-    signals = [[layer.error_signal or math.nan for layer in sample.examination.layers] for sample in history]
+    seen = report.examination.course
+    if seen is not None and seen.plateau is not None:
+        left.axvline(seen.plateau, color=GREY, linestyle=":", label="it stands")
+        left.legend(frameon=False, labelcolor=GREY)
+    signals = [[layer.error_signal or math.nan for layer in sample.layers] for sample in history]
     width = min(map(len, signals))
     if width:
         with np.errstate(all="ignore"):

@@ -46,7 +46,7 @@ def examine(subject: Subject) -> Examination:
         origin = find_origin(subject) if _is_suspect(subject, observer, loss, found) else None
     values = {path: subject.array(parameter) for path, parameter in parameters}
     gradients = dict(zip(values, found, strict=False))
-    anatomy = Anatomy(observer, values, gradients, {})
+    anatomy = Anatomy(observer, values, gradients, {}, of_network=first)
     states = anatomy.parameters(subject)
     cuts = [] if origin is not None or not subject.is_recorded(loss) else _cuts(subject, observer, states)
     return Examination(

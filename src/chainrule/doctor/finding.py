@@ -128,12 +128,12 @@ CODES: dict[str, Code] = {
     ),
     "oscillating-loss": Code(
         "The loss swings up and down instead of falling",
-        ("learning-rate", "clipping"),
+        ("learning-rate", "optimizer", "clipping"),
         f"{_GOODFELLOW}, section 8.2",
     ),
     "slow-convergence": Code(
         "The loss falls, but far slower than this network can learn",
-        ("learning-rate", "normalization", "initialization", "activation"),
+        ("learning-rate", "optimizer", "normalization", "initialization", "activation"),
         f"{_GOODFELLOW}, section 8.2",
     ),
     "unused-parameter": Code(
@@ -168,7 +168,7 @@ CODES: dict[str, Code] = {
     ),
     "cannot-overfit-batch": Code(
         "The network cannot learn even one batch by heart",
-        ("initialization", "normalization", "activation", "learning-rate", "residual"),
+        ("activation", "regularization", "initialization", "normalization", "learning-rate", "residual"),
         _KARPATHY,
     ),
     "shuffled-labels": Code(
@@ -193,12 +193,12 @@ CODES: dict[str, Code] = {
     ),
     "dead-batchnorm": Code(
         "A batch normalisation passes nothing on, or has no statistics to go by",
-        ("normalization",),
+        ("normalization", "batch-size"),
         'Ioffe and Szegedy 2015, "Batch Normalization"',
     ),
     "ill-conditioned": Code(
         "The loss curves very differently in different directions",
-        ("normalization", "input-scaling", "optimizer"),
+        ("input-scaling", "input-whitening", "initialization", "normalization", "optimizer"),
         'LeCun et al. 1998, "Efficient BackProp", section 5',
     ),
 }

@@ -14,19 +14,23 @@ class Limits:
 
     Attributes:
         vanishing: ratio of the error signal at the first layer to that at the last below which it vanishes. PyTorch's
-            initialisation alone takes a factor 0.41 per ReLU layer, so that five layers give 0.03 and train; sigmoid
-            layers take 0.25 or more each (Glorot and Bengio 2010).
+            initialisation alone takes a factor 0.41 per ReLU layer and pooling a half, so that healthy networks come
+            down to 0.005, and train; sigmoid layers take 0.25 or more each (Glorot and Bengio 2010), and the clinic's
+            sick ones begin at 3e-5.
+        fading: the same where most of the loss on one batch stays, whatever was tried with the own optimiser.
         vanished: where nothing is learned any more: float32 updates are lost in rounding.
         exploding, exploded: the same ratios upwards, of the largest error signal. The clinic's healthy networks without
             normalisation stay under 5, those that do not train for it begin at 18.
         exploding_normalized: the same where over half of the layers are followed by a normalisation: batch-normalised
             plain networks grow by 1.2 per layer when they start, and train (Yang et al. 2019, "A Mean Field Theory of
             Batch Normalization").
-        zero_units: share of rectified units that are zero on the whole batch: over half is suspect.
-        dead_units: where what is left is no layer any more.
+        zero_units: share of rectified units that are zero on the whole batch: over half is worth a note, for narrow
+            layers start like that now and then, and train.
+        dead_units: where what is left is no layer any more: the clinic's dead layers begin at 0.87.
         trained_bias: root mean square of a bias, times √fan_in, beyond which no initialisation made it but training:
             PyTorch draws it from 0.58, others set it to 0.
         saturated: share of elements where the local derivative is under a twentieth of its maximum.
+        saturated_state: the same of what a recurrent layer makes with tanh: trained ones come to 0.6 and more.
         weight_scale_low, weight_scale_high: std(weight)·√fan_in over its gain: 1 for He and Xavier initialisation, 0.41
             for PyTorch's default.
         twins: share of units that are copies of others.
@@ -38,7 +42,8 @@ class Limits:
             is the inputs' covariance (LeCun et al. 1998, section 5), whose largest eigenvalue is then the condition
             below times the mean of the others. The digits' pixels have 0.13.
         common_condition: that ratio.
-        drift: ratio between the largest and the smallest spread of activations among layers without normalisation.
+        drift: by how many times the spread of activations grows or fades from the first layer to the last, without
+            normalisation: along the line through their logarithms, for single narrow layers beside it mean nothing.
         update_high, update_low: length of one step as a share of the weights; about 1e-3 is usual (Karpathy 2019).
         update_leap: the same for either of the first two steps: one longer than the weights themselves leaves nothing
             of the initialisation. Healthy networks of the clinic stay under 0.9; a rate far too high begins at 6.
@@ -52,23 +57,31 @@ class Limits:
             0, for it falls on the way to the targets.
         bottleneck: how many times narrower than the layers around it a layer may be.
         clipped: share of steps that are clipped.
-        clipping: gradient norm over the clipping norm.
+        clipping: gradient norm over the clipping norm; ten times that where only the first few steps were seen, when
+            gradients are largest.
         condition: of the Hessian.
         time_vanishing, time_exploding: error signal at the first time step over that at the last; it counts where the
             gain per step is beyond `time_gain_low` or `time_gain_high` too, so that long sequences alone are no fault.
         time_gain_low, time_gain_high: factor per time step. Default starts of PyTorch have 0.55 to 0.64 and train; an
-            orthogonal recurrence has 1 (Pascanu et al. 2013).
+            orthogonal recurrence has 1 (Pascanu et al. 2013); the orthogonal one times 2 before ReLU has 1.27.
         related: by how many standard deviations targets of near examples must agree better than dealt-out ones. Chance
             alone comes to 4 once in 30000 times; the clinic's sound data to 11 and more.
         held_out: share of the held-out loss with exchanged answers, over which nothing was learned that holds; a few
             hundred examples leave a tenth to luck. Where sound data come so far (0.9 in the clinic), `related` tells.
         momentum: beyond which swings take longer to halve than most trainings last: they do by momentum^(steps/2)
             (Goh 2017, "Why Momentum Really Works").
-        overfit: share of the initial loss that must be left after training on one batch.
+        overfit: share of the loss of a network that knows nothing that must be left after training on one batch.
+        learned: the loss over that of answers dealt out anew, under which the network does tell examples apart: noise
+            that explains a quarter of squared targets, or one wrong label in three, leaves 0.75 at the best.
+        like_anybodys: the same over which it tells none apart, however far the loss fell from where it started.
+        known: the same on the batch as it comes, and by more than luck (`related`): such a network was trained before.
         slow: how many times larger the loss may be than what a tuned copy reached in as many steps.
+        slow_left: share of the loss that is left after four times the steps: usual optimisers leave under 0.2 on
+            healthy networks, be their start as flat as an LSTM's; steps thirty times too short leave 0.5 and more.
     """
 
-    vanishing: float = 1e-2
+    vanishing: float = 1e-3
+    fading: float = 1e-2
     vanished: float = 1e-5
     exploding: float = 15.0
     exploded: float = 1e4
@@ -77,6 +90,7 @@ class Limits:
     dead_units: float = 0.75
     trained_bias: float = 6.0
     saturated: float = 0.5
+    saturated_state: float = 0.8
     weight_scale_low: float = 0.12
     weight_scale_high: float = 3.0
     twins: float = 0.5
@@ -104,9 +118,13 @@ class Limits:
     time_vanishing: float = 1e-3
     time_exploding: float = 10.0
     time_gain_low: float = 0.3
-    time_gain_high: float = 1.3
+    time_gain_high: float = 1.2
     related: float = 4.0
     held_out: float = 0.8
     momentum: float = 0.995
     overfit: float = 0.5
+    learned: float = 0.8
+    like_anybodys: float = 0.95
+    known: float = 0.8
     slow: float = 5.0
+    slow_left: float = 0.4

@@ -9,8 +9,10 @@ Norms are Euclidean, over all elements together. Shares are numbers from 0 to 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -198,10 +200,15 @@ class Loss:
         targets_shape: their shape.
         targets_integer: whether they are of an integer type.
         targets_whole: whether all are whole numbers.
+        targets_even: whether all of those values are about as frequent: there are ten of each or more, and a χ² test
+            against equal frequencies does not reject them at two standard deviations.
         classes: how many different values they have, where they are whole and there are at most 1000; else None.
+        dealt: what it is where each answer is given to another example's target, which a network that knows nothing
+            does not notice: the mean over several deals; None where that cannot be had.
+        dealt_spread: the standard deviation over those deals: what luck does to it.
         uses_targets: whether it changes when the targets are given to other examples; None where that is not known.
-        agreement: cosine between where the loss pushes the output and where the targets are: for classes up at the
-            true one, for numbers from the output to the target. None where the two cannot be told.
+        agreement: cosine between where the loss pushes an output that knows nothing and where the targets are: for
+            classes up at the true one, for numbers from the output to the target. None where the two cannot be told.
     """
 
     value: float
@@ -218,7 +225,10 @@ class Loss:
     targets_integer: bool
     targets_whole: bool
     classes: int | None
+    targets_even: bool = False
     agreement: float | None = None
+    dealt: float | None = None
+    dealt_spread: float = 0.0
     uses_targets: bool | None = None
 
 
@@ -290,6 +300,8 @@ class ThroughTime:
         cell_norms: of an LSTM's cell state; empty for others.
         gain: geometric mean of the ratio from one step to the step before it.
         spectral_radius: largest absolute eigenvalue of the recurrent matrix (of each gate's block, the largest).
+        stuck: share of elements, over units, times and examples, where a gate lets nothing in or out, or where the new
+            state sits on a flat end of its tanh; by the gate's name.
     """
 
     path: str
@@ -298,6 +310,13 @@ class ThroughTime:
     cell_norms: tuple[float, ...]
     gain: float
     spectral_radius: float
+    stuck: Mapping[str, float] = field(default_factory=dict)
+
+
+def mean_at_end(losses: Sequence[float]) -> float:
+    """The mean over the last eighth of the losses of a run; infinite where one of them is not finite."""
+    last = losses[-max(len(losses) // 8, 1) :]
+    return sum(last) / len(last) if all(map(math.isfinite, losses)) else math.inf
 
 
 @dataclass(frozen=True)
@@ -315,9 +334,17 @@ class Trial:
         best: the loss that a tuned copy reached in as many steps; None where none was trained.
         best_optimizer: how that copy was trained.
         seconds: what it took.
-        chance: with `validation`: the held-out loss after training where the answers are given to other examples'
-            targets. Where `validation`'s last is no lower, nothing was learned that holds.
-        lowest: the loss that a tuned copy reached in four times as many steps, tried where `best` left over half of it.
+        chance: the loss where the answers are given to other examples' targets: with `validation`, after training, on
+            the held-out data (where `validation`'s last is no lower, nothing was learned that holds); without, before
+            training, on the batch (a network that knows nothing yet starts there, a trained one far below).
+        beyond_chance: with `validation`: by how many standard deviations of such exchanges the held-out loss is lower.
+        longer: the loss that the own optimiser reached in four times as many steps, tried where it left much of what a
+            tuned copy did not.
+        slower: the mean loss over as many steps of it with a tenth or a hundredth of its learning rate, the lower of
+            the two; tried there too, and where the loss rose by more than it started with.
+        lowest: the lowest loss that any copy reached in four times as many steps, tried where `best` left over half.
+        learned: share of the loss that the tuned copy, or the best of those, has left, of what its answers cost when
+            they are given to other examples' targets: 1 where it tells no example from another.
         first_updates: ‖update‖/‖parameter‖ of each parameter at the first step of the network's own optimiser.
     """
 
@@ -332,8 +359,32 @@ class Trial:
     best_optimizer: str
     seconds: float
     chance: float | None = None
+    beyond_chance: float | None = None
+    longer: float | None = None
+    slower: float | None = None
     lowest: float | None = None
+    learned: float | None = None
     first_updates: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def level(self) -> float:
+        """The loss of a network that knows nothing: what the first one is to be compared with, trained or not."""
+        return max(abs(self.losses[0]), 0.0 if self.validation or self.chance is None else self.chance)
+
+    @property
+    def mean(self) -> float:
+        """Over the whole run; infinite where it did not stay finite."""
+        return sum(self.losses) / len(self.losses) if all(map(math.isfinite, self.losses)) else math.inf
+
+    @property
+    def rises(self) -> float:
+        """The sum of all steps upwards."""
+        return sum(max(after - before, 0.0) for before, after in pairwise(self.losses))
+
+    @property
+    def end(self) -> float:
+        """The loss at the end: the mean over the last eighth, infinite where it did not stay finite."""
+        return mean_at_end(self.losses)
 
 
 @dataclass(frozen=True)
@@ -388,6 +439,33 @@ class Relation:
 
 
 @dataclass(frozen=True)
+class Course:
+    """Where a training that is watched goes; see `course`.
+
+    Attributes:
+        steps: until the last loss that was seen.
+        first, last: medians of the first and of the last losses.
+        trend: by which share of itself the loss changes in 100 steps, in the second half of them.
+        significance: of that, in standard deviations of chance; under -2 the loss falls.
+        plateau: the step from which on the loss stands; None where it moves.
+        oscillation: correlation of neighbouring losses, the trend aside, from -1 (up and down) to 1.
+        noise_scale: how many batches must be averaged for the gradient's noise to be as large as the gradient; None
+            where no gradients of successive steps were seen.
+        batch: examples in one.
+    """
+
+    steps: int
+    first: float
+    last: float
+    trend: float
+    significance: float
+    plateau: int | None
+    oscillation: float
+    noise_scale: float | None
+    batch: int
+
+
+@dataclass(frozen=True)
 class Examination:
     """Everything that was measured of a network on one batch, and, where asked, in a trial.
 
@@ -408,6 +486,7 @@ class Examination:
         trials: short training runs; empty where none was made.
         curvature: None where it was not measured.
         singular: of neighbouring layers; empty where they were not measured.
+        course: of a watched training; None elsewhere.
         relation: of the data's inputs and targets; None where it was not measured.
         optimizer: the optimiser in words, and its options; empty where there is none.
         step_seconds: what one step of training takes, without measuring.
@@ -419,11 +498,11 @@ class Examination:
     training: bool
     examples: int
     layers: tuple[Layer, ...]
-    activations: tuple[Activation, ...]
-    normalizations: tuple[Normalization, ...]
-    parameters: tuple[ParameterState, ...]
-    loss: Loss | None
-    inputs: tuple[Input, ...]
+    activations: tuple[Activation, ...] = ()
+    normalizations: tuple[Normalization, ...] = ()
+    parameters: tuple[ParameterState, ...] = ()
+    loss: Loss | None = None
+    inputs: tuple[Input, ...] = ()
     cuts: tuple[Cut, ...] = ()
     origin: Origin | None = None
     time: tuple[ThroughTime, ...] = ()
@@ -431,6 +510,7 @@ class Examination:
     curvature: Curvature | None = None
     singular: tuple[Singular, ...] = ()
     relation: Relation | None = None
+    course: Course | None = None
     optimizer: Mapping[str, float | str] = field(default_factory=dict)
     step_seconds: float = 0.0
     notes: tuple[str, ...] = ()

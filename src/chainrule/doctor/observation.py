@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -22,11 +23,14 @@ from chainrule.doctor.vocabulary import ACTIVATIONS, NORMALIZATIONS, PRODUCTS, W
 SATURATED_SLOPE = 0.05
 """Where the local derivative is below this share of its largest value, a unit counts as saturated."""
 
+Slope = Callable[[int | None], Any]
+"""The local derivative of an elementwise operation at about so many elements, or at all; None where it is not known."""
+
 Given = tuple[Hashable, Any]
 """What an operation was given: the identity of a value (None for a constant that nobody made), and its array."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Event:
     """One operation, or one module that is looked at as a whole.
 
@@ -77,11 +81,13 @@ class Observer:
         parameters: paths by identity.
         events: in the order of computation.
         called: paths of the modules that were called.
-        cuts: places where a value went on without its gradient.
+        cuts: places where a value went on without its gradient; not looked for where there is a limit.
         arrays: those that recorded operations made, by `id`, as long as they live.
         alive: whatever must not be freed while identities matter.
         limit: about how many elements of an array to look at, where being exact costs too much; no histograms then.
+            See `statistics.sampled` for the error. Norms of cotangents, and units that are zero throughout, are exact.
         examples: length of the first axis of what the first layer was given.
+        flow_only: whether to look at cotangents only, and at no value.
     """
 
     parameters: Mapping[Hashable, str]
@@ -90,6 +96,7 @@ class Observer:
     cuts: list[Cut] = field(default_factory=list)
     limit: int | None = None
     examples: int = 0
+    flow_only: bool = False
     arrays: WeakValueDictionary[int, Any] = field(default_factory=WeakValueDictionary)
     alive: list[Any] = field(default_factory=list)
     _made: dict[Hashable, int] = field(default_factory=dict)
@@ -118,7 +125,7 @@ class Observer:
     @staticmethod
     def is_whole(module: Any) -> bool:
         """Whether a module is looked at from outside only: its inside is one step on a whiteboard."""
-        return any(kind.__name__ in WHOLE for kind in type(module).__mro__)
+        return _is_whole(type(module))  # type: ignore[arg-type]
 
     @property
     def inside_whole(self) -> bool:
@@ -133,7 +140,7 @@ class Observer:
         inputs: Sequence[Given],
         outputs: Sequence[Given],
         listen: Callable[[Callable[[Any], None]], Any] | None,
-        slope: Callable[[], Any] | None = None,
+        slope: Slope | None = None,
         path: str | None = None,
         parameters: Sequence[str] = (),
     ) -> Event | None:
@@ -143,7 +150,7 @@ class Observer:
             name: as chainrule calls it.
             inputs, outputs: identities and arrays of the values; the first output counts.
             listen: calls a function with the cotangent of the first output when it is known; None where none comes.
-            slope: the local derivative of an elementwise operation, as an array.
+            slope: the local derivative of an elementwise operation.
             path: of the module; by default the one that is running.
             parameters: paths of the parameters it reads, besides those among the inputs.
 
@@ -151,8 +158,13 @@ class Observer:
             What is known of it; None if it only prepares parameters, or is inside a module looked at as a whole.
         """
         keys = [key for key, _ in outputs if key is not None]
-        read = [*parameters, *(p for key, _ in inputs for p in self._parameters_at(key))]
-        values = [(key, array) for key, array in inputs if array is not None and not self._parameters_at(key)]
+        read, values = list(parameters), []
+        for key, array in inputs:
+            paths = self._parameters_at(key)
+            if paths:
+                read += paths
+            elif array is not None:
+                values.append((key, array))
         if read and not parameters and not values:  # a weight transposed, normalised, masked, ...
             self._of_parameters.update((key, tuple(dict.fromkeys(read))) for key in keys)
             return None
@@ -176,6 +188,11 @@ class Observer:
     def unrecorded(self, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         """An operation ran of which no gradient is wanted, such as one on the inputs alone; of no interest here."""
 
+    @property
+    def looks_for_cuts(self) -> bool:
+        """Whether it is to be told where values go on without their gradients."""
+        return self.limit is None
+
     def cut(self, operation: str, path: str) -> None:
         """A value goes on from here without its gradient."""
         found = Cut(operation, path, ())
@@ -196,10 +213,12 @@ class Observer:
         own = self.parameters.get(key)
         return (own,) if own is not None else self._of_parameters.get(key, ())
 
-    def _look(self, event: Event, given: Any, made: Any, slope: Callable[[], Any] | None) -> None:
+    def _look(self, event: Event, given: Any, made: Any, slope: Slope | None) -> None:
         product = bool(event.parameters) and event.name in PRODUCTS
         if not self.examples and given is not None and len(given.shape):
             self.examples = int(given.shape[0])
+        if self.flow_only:
+            return
         if event.name in ACTIVATIONS:
             event.made = statistics.spread(made, self.limit)
             event.histogram = None if self.limit else statistics.histogram(made)
@@ -207,43 +226,52 @@ class Observer:
             self._look_at_slope(event, slope)
         elif event.name in NORMALIZATIONS and given is not None:
             event.made = statistics.spread(made, self.limit)
-            _look_at_variance(event, statistics.floating(given))
-            event.dead = _constant_units(made, event.unit_axis)
+            _look_at_variance(event, statistics.floating(given), self.limit)
+            constant = [statistics.constant_units(x, event.unit_axis) for x in (made, given)]
+            event.dead = max(constant[0] - constant[1], 0.0)
         elif product or event.name in WHOLE.values():
             event.made = statistics.spread(made, self.limit)
         if product or event.name in NORMALIZATIONS or event.name in WHOLE.values():
-            event.given = None if given is None else statistics.spread(given, self.limit)
+            event.given = None if given is None else self._spread_of_input(event, given)
 
-    def _look_at_slope(self, event: Event, slope: Callable[[], Any] | None) -> None:
-        derivative = None if slope is None else slope()
+    def _spread_of_input(self, event: Event, given: Any) -> Spread:
+        """Of the main input: known already where it is the output of what came before."""
+        before = self.events[event.sources[0]] if event.sources else None
+        if before is not None and before.made is not None and before.shape == tuple(given.shape):
+            return before.made
+        return statistics.spread(given, self.limit)
+
+    def _look_at_slope(self, event: Event, slope: Slope | None) -> None:
+        derivative = None if slope is None else slope(self.limit)
         if derivative is None:
             return
-        size = statistics.floating(statistics.sampled(derivative, self.limit))
+        size = statistics.floating(derivative)
         size = namespace_of(size).abs(size)
         event.slope = statistics.norm(size) / math.sqrt(max(math.prod(size.shape), 1))
         event.saturated = statistics.share(size < SATURATED_SLOPE * ACTIVATIONS[event.name])
+
+
+_EXAMPLES = 16
+"""How many a look at variances is content with, where being exact costs too much: the mean is off by a quarter of the
+standard deviation at most, the variance by a third of itself (one standard error)."""
+
+
+@lru_cache
+def _is_whole(kind: type) -> bool:
+    return any(base.__name__ in WHOLE for base in kind.__mro__)
 
 
 def _receive(event: Event, cotangent: Any) -> None:
     event.cotangent = statistics.norm(cotangent)
 
 
-def _constant_units(x: Any, axis: int) -> float:
-    """Share of units whose value is the same for every example."""
-    x = statistics.floating(x)
-    xp = namespace_of(x)
-    others = tuple(k for k in range(len(x.shape)) if k != axis % len(x.shape))
-    if not others or x.shape[0] < 2:
-        return 0.0
-    return statistics.share(xp.max(x, axis=others) == xp.min(x, axis=others))
-
-
-def _look_at_variance(event: Event, x: Any) -> None:
+def _look_at_variance(event: Event, x: Any, limit: int | None) -> None:
     """The smallest variance a normalisation divides by, and over how many numbers each is taken."""
     xp = namespace_of(x)
     batch = event.name == "batch_norm"
     axes = (0, *range(2, len(x.shape))) if batch else (-1,)
     event.examples = math.prod(x.shape[axis] for axis in axes)
     if event.examples:
+        x = x if limit is None else x[:: max(1, x.shape[0] // _EXAMPLES)]
         event.smallest_variance = float(xp.min(xp.var(x, axis=axes), axis=None))
         event.channel_means = statistics.as_numpy(xp.mean(x, axis=axes)) if batch else None

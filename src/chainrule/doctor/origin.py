@@ -9,7 +9,7 @@ from typing import Any
 from chainrule.core.anomaly import all_finite, users_frame
 from chainrule.doctor import statistics
 from chainrule.doctor.measurements import Origin, Spread
-from chainrule.doctor.observation import Event, Given, Observer
+from chainrule.doctor.observation import Event, Given, Observer, Slope
 from chainrule.doctor.subjects import Subject, leaves, parts
 
 
@@ -49,7 +49,7 @@ class _Tracer(Observer):
         inputs: Sequence[Given],
         outputs: Sequence[Given],
         listen: Callable[[Callable[[Any], None]], None] | None,
-        slope: Callable[[], Any] | None = None,
+        slope: Slope | None = None,
         path: str | None = None,
         parameters: Sequence[str] = (),
     ) -> Event | None:

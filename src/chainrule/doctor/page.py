@@ -9,7 +9,7 @@ from typing import Any
 from chainrule.doctor import charts
 from chainrule.doctor.finding import CODES, Finding, Severity
 from chainrule.doctor.measurements import Layer
-from chainrule.doctor.report import Report, headline, table_columns, table_row
+from chainrule.doctor.report import Report, headline, table_columns, table_row, told_course
 from chainrule.doctor.rules.words import number
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -27,7 +27,7 @@ def page(report: Report) -> str:
         _section("Gradient flow", charts.flow_chart(report), "Sick layers are shaded.")
         if report.examination.layers
         else "",
-        _section("Over the steps", charts.course(report)),
+        _section("Over the steps", charts.course(report), _course(report)),
         _section("The network", _network(report)),
         _section("Activations and gradients", charts.histograms(report), "How often each value occurs."),
         _section("Layer by layer", _table(report)),
@@ -41,6 +41,11 @@ def page(report: Report) -> str:
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n{chr(10).join(body)}\n</body>\n</html>\n"
     )
+
+
+def _course(report: Report) -> str:
+    course = report.examination.course
+    return "" if course is None else " ".join(told_course(course))
 
 
 def _section(title: str, content: str, note: str = "") -> str:

@@ -15,12 +15,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from chainrule.doctor.events import EventFiles
 from chainrule.doctor.finding import CODES, Finding, Severity
 from chainrule.doctor.limits import Limits
-from chainrule.doctor.measurements import Examination, Layer
+from chainrule.doctor.measurements import Course, Examination, Layer
 from chainrule.doctor.printing import as_text
 from chainrule.doctor.rules.words import number, percent
-from chainrule.doctor.subjects import Subject
+from chainrule.doctor.subjects import DoctorError, Subject
 from chainrule.nn.checkpoint import write_atomically
 
 _STYLES = {Severity.NOTE: "cyan", Severity.WARNING: "yellow", Severity.SEVERE: "bold red"}
@@ -62,6 +63,8 @@ class Report:
         parts: list[RenderableType] = [Text(headline(exam)), verdict, *map(_told, self.findings)]
         if exam.layers:
             parts += ["", self._table()]
+        if exam.course is not None:
+            parts += ["", *map(Text, told_course(exam.course))]
         parts += [Text(f"Not measured: {note}", style="dim") for note in exam.notes]
         return Group(*parts)
 
@@ -126,6 +129,20 @@ class Report:
         write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
         return path
 
+    def save_events(self, folder: str | os.PathLike[str]) -> None:
+        """Write the history of a watched training to event files of TensorBoard.
+
+        Raises:
+            DoctorError: there is no history, tensorboardX is not installed, or the folder cannot be written.
+        """
+        if not self.history:
+            raise DoctorError("save_events: only the report of a monitor has a history to draw curves of")
+        files = EventFiles(folder)
+        for sample in self.history:
+            files.add(sample)
+            files.add_noise(sample)
+        files.close()
+
     # Acting -----------------------------------------------------------------------------------------------------
 
     def prescribe(self, **options: Any) -> Any:
@@ -136,17 +153,45 @@ class Report:
 
 
 def _course(sample: Any) -> dict[str, Any]:
-    """A sample of a monitor without its histograms and spreads: what changes over time."""
+    """A sample of a monitor."""
     return {
         "step": sample.step,
         "seconds": sample.seconds,
         "loss": sample.loss,
         "gradient_norm": sample.gradient_norm,
         "clipped": sample.clipped,
-        "error_signals": {layer.path: layer.error_signal for layer in sample.examination.layers},
-        "update_ratios": {layer.path: layer.update_ratio for layer in sample.examination.layers},
+        "gradient_product": None if sample.noise is None else sample.noise[0],
+        "gradient_noise": None if sample.noise is None else sample.noise[1],
+        "error_signals": {layer.name: layer.error_signal for layer in sample.layers},
+        "gradients": {layer.name: layer.gradient for layer in sample.layers},
+        "update_ratios": {layer.name: layer.update_ratio for layer in sample.layers},
         "findings": [(finding.code, finding.layer) for finding in sample.findings],
     }
+
+
+def told_course(course: Course) -> list[str]:
+    """The course of a training in words."""
+    moves = "falls" if course.significance < -2 else "rises" if course.significance > 2 else "has no trend"
+    pace = f" by {percent(abs(course.trend))} in 100 steps" if abs(course.significance) > 2 else ""
+    stands = "" if course.plateau is None else f"; it stands since step {course.plateau}"
+    lines = [
+        f"The loss went from {number(course.first)} to {number(course.last)} in {course.steps} steps, and {moves}"
+        f"{pace} in the second half{stands}."
+    ]
+    if course.oscillation < -0.5:
+        lines.append(
+            f"It goes up and down from step to step (correlation of neighbours {course.oscillation:.2f}): a smaller "
+            "learning rate would not overshoot."
+        )
+    if course.noise_scale is not None:
+        scale = course.noise_scale
+        lines.append(
+            "Gradients of successive steps have nothing in common: what they do is noise."
+            if not math.isfinite(scale)
+            else f"In a batch of {course.batch} the gradient's noise is {number(scale)} times the gradient (squares of "
+            f"norms); they are equal at {number(scale * course.batch)} examples (McCandlish et al. 2018)."
+        )
+    return lines
 
 
 def headline(exam: Examination) -> str:

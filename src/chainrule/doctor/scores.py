@@ -35,13 +35,19 @@ _WORST = -1.0
 
 def score(subject: Subject, batch: Any) -> Score:
     """The accuracy of classes, or R² of numbers, on a batch, in the mode the network is in; nothing is recorded."""
+    return measured(subject, batch)[1]
+
+
+def measured(subject: Subject, batch: Any) -> tuple[float, Score]:
+    """The loss and the score on a batch, in the mode the network is in; nothing is recorded."""
     with subject.quietly(), np.errstate(all="ignore"):
-        outputs = leaves(subject.output(batch))
-    targets = leaves(parts(batch)[1])
+        output, loss = subject.run(batch)
+    outputs, targets = leaves(output), leaves(parts(batch)[1])
+    value = float(statistics.as_numpy(subject.array(loss)))
     if not outputs or len(targets) != 1:
-        return NONE
+        return value, NONE
     made = np.asarray(statistics.as_numpy(subject.array(outputs[0])), dtype=np.float64)
-    return score_of(made, statistics.as_numpy(subject.array(targets[0])))
+    return value, score_of(made, statistics.as_numpy(subject.array(targets[0])))
 
 
 def score_of(output: np.ndarray, targets: np.ndarray) -> Score:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from scipy.linalg.blas import snrm2
 
 from chainrule.core.namespace import namespace_of
 from chainrule.doctor.measurements import Histogram, Spread
@@ -27,23 +28,34 @@ def floating(x: Any) -> Any:
     name = str(x.dtype)
     if not name.endswith(("float32", "float64")):
         x = xp.astype(x, xp.float32 if "float" in name else xp.float64)
-    return _on_host(x)
+    return on_host(x)
 
 
-def _on_host(x: Any) -> Any:
+def on_host(x: Any) -> Any:
     """`x` in NumPy's hands, where it lies in this computer's memory and NumPy knows its dtype: that is faster."""
-    here = not isinstance(x, np.ndarray) and str(getattr(x, "device", "")) == "cpu" and "bfloat" not in str(x.dtype)
-    return np.asarray(x) if here else x
+    if isinstance(x, np.ndarray):
+        return x
+    x = x.detach() if getattr(x, "requires_grad", False) else x
+    return np.asarray(x) if str(getattr(x, "device", "")) == "cpu" and "bfloat" not in str(x.dtype) else x
 
 
 def sampled(x: Any, limit: int | None) -> Any:
-    """Every so many elements of `x`, `limit` to twice as many; all of them where there are no more, or no limit."""
+    """Every so many elements of `x`, about `limit` to twice as many; all of them where there are no more, or no limit.
+
+    Some of them are a copy. No feature and no place is passed over: the distance has no factor in common with the
+    length. Of n elements that are looked at, a mean is off by 1/√n of the standard deviation, that by 1/√(2n) of
+    itself, a share by 1/(2√n) at most (one standard error): with 1024, 3.1%, 2.2%, and 1.6 percentage points.
+    """
     count = math.prod(x.shape)
     if limit is None or count < 2 * limit:
         return x
-    x = _on_host(x)
+    x = on_host(x)  # what is sampled is only looked at
     flat = x.ravel(order="K") if isinstance(x, np.ndarray) else namespace_of(x).reshape(x, (-1,))
-    return flat[:: count // limit]
+    distance = count // limit
+    while math.gcd(distance, count) > 1:
+        distance += 1
+    part = flat[::distance]
+    return namespace_of(part).asarray(part, copy=True)  # near each other, for what passes over them next
 
 
 def spread(x: Any, limit: int | None = None) -> Spread:
@@ -56,7 +68,7 @@ def spread(x: Any, limit: int | None = None) -> Spread:
     xp = namespace_of(x)
     smallest, largest = float(xp.min(x, axis=None)), float(xp.max(x, axis=None))
     if math.isfinite(smallest) and math.isfinite(largest):
-        mean = float(xp.mean(x, axis=None))
+        mean = float(xp.sum(x, axis=None)) / looked_at
         return Spread(count, mean, norm(x - mean) / math.sqrt(looked_at), smallest, largest, zeros(x), 0.0)
     rest = spread(x[xp.isfinite(x)])
     left_out = 1 - rest.count / looked_at
@@ -66,19 +78,31 @@ def spread(x: Any, limit: int | None = None) -> Spread:
 def norm(x: Any) -> float:
     """The Euclidean norm of all elements, which neither overflows nor underflows on the way; inf or NaN if they are."""
     x = floating(x)
-    if 0 in x.shape:
-        return 0.0
-    xp = namespace_of(x)
-    flat = x.ravel(order="K") if isinstance(x, np.ndarray) else xp.reshape(x, (-1,))  # transposed ones are not copied
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+    if isinstance(x, np.ndarray):
+        flat = x.ravel(order="K")  # transposed ones are not copied
+        if 0 < flat.size <= _FEW and flat.dtype == np.float32:
+            size = float(snrm2(flat))
+            if size < math.inf:
+                return size
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            square = float(flat.dot(flat))
+    else:
+        flat = namespace_of(x).reshape(x, (-1,))
         square = float(flat @ flat)
     if 1e-30 < square < 1e30:
         return math.sqrt(square)
+    if 0 in x.shape:
+        return 0.0
+    xp = namespace_of(x)
     scale = float(xp.max(xp.abs(flat), axis=None))
     if scale == 0 or not math.isfinite(scale):
         return scale
     flat = flat / scale
     return scale * math.sqrt(float(flat @ flat))
+
+
+_FEW = 16384
+"""Up to so many numbers, BLAS's careful norm takes less time than a product and the care around it."""
 
 
 def overall(arrays: Iterable[Any]) -> float:
@@ -103,10 +127,43 @@ def zeros(x: Any) -> float:
 
 def zero_units(x: Any, axis: int) -> float:
     """Share of units, counted along `axis`, that are zero everywhere else."""
+    return _units_at(floating(x), 0, axis)
+
+
+def constant_units(x: Any, axis: int) -> float:
+    """Share of units, counted along `axis`, that have the same value everywhere else; 0 for a single example."""
     x = floating(x)
-    xp = namespace_of(x)
-    others = tuple(k for k in range(len(x.shape)) if k != axis % len(x.shape))
-    return share(xp.all(x == 0, axis=others)) if others else 0.0
+    if 0 in x.shape or x.shape[0] < 2:
+        return 0.0
+    unit = axis % len(x.shape)
+    return _units_at(x, x[tuple(slice(None) if k == unit else slice(1) for k in range(len(x.shape)))], axis)
+
+
+def _units_at(x: Any, value: Any, axis: int) -> float:
+    """Share of units that are at `value` throughout: told of most by the first examples, of the rest by the others."""
+    xp, axis = namespace_of(x), axis % len(x.shape)
+    others = tuple(k for k in range(len(x.shape)) if k != axis)
+    count = math.prod(x.shape)
+    if not others or not count:
+        return 0.0
+    first = max(1, _TOLD_BY * x.shape[0] // count) if axis else x.shape[0]
+    left = xp.all(x[:first] == value, axis=others)
+    (candidates,) = xp.nonzero(left)
+    if first < x.shape[0] and candidates.shape[0]:
+        value = _units(value, candidates, axis) if hasattr(value, "shape") else value
+        left = xp.all(_units(x[first:], candidates, axis) == value, axis=others)
+    return int(xp.count_nonzero(left)) / x.shape[axis]
+
+
+def _units(x: Any, places: Any, axis: int) -> Any:
+    """Some units of `x`. NumPy's `take` would bring all of an array in Fortran's order into C's first."""
+    if isinstance(x, np.ndarray):
+        return x[(slice(None),) * axis + (places,)]
+    return namespace_of(x).take(x, places, axis=axis)
+
+
+_TOLD_BY = 4096
+"""Elements that show of most units that they are not at one value."""
 
 
 def histogram(x: Any, bins: int = 32) -> Histogram:

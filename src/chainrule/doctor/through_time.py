@@ -12,8 +12,10 @@ import numpy as np
 
 from chainrule.doctor import statistics
 from chainrule.doctor.measurements import ThroughTime
+from chainrule.doctor.observation import SATURATED_SLOPE
 from chainrule.doctor.subjects import Subject, leaves
 from chainrule.doctor.subjects.subject import all_removed
+from chainrule.ops.recurrent import CELLS as recurrent_cells
 
 LAYERS = {"RNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
 CELLS = {"RNNCell": "rnn", "LSTMCell": "lstm", "GRUCell": "gru"}
@@ -115,7 +117,10 @@ def _measure(
         parts[-1][1] = 0.0  # the error signal enters at h
     norms = [step[0] for step in parts]
     cells = [step[1] for step in parts] if len(parts[0]) > 1 else []
-    return ThroughTime(path, kind, tuple(norms), tuple(cells), _gain(norms, cells), _spectral_radius(subject, module))
+    return ThroughTime(
+        path, kind, tuple(norms), tuple(cells), _gain(norms, cells), _spectral_radius(subject, module),
+        _stuck(subject, module, kind, inputs, states),
+    )  # fmt: skip
 
 
 def _note(subject: Subject, norms: list[float], place: int, cotangent: Any) -> None:
@@ -128,6 +133,60 @@ def _gain(norms: Sequence[float], cells: Sequence[float]) -> float:
     if not sizes[-1]:
         return 0.0
     return (sizes[0] / sizes[-1]) ** (1 / (len(sizes) - 1))
+
+
+# Gates --------------------------------------------------------------------------------------------------------------
+
+GATES: dict[str, dict[str, int]] = {
+    "lstm": {"input gate": 0, "cell input": 2, "output gate": 3},
+    "gru": {"update gate": 1, "new state": 2},
+    "rnn": {},
+}
+"""Which of the values that a step keeps (`ops.recurrent.CELLS`) can stop what comes in or goes out. A shut forget gate
+is none of them: it is seen by what it does to the error signal; nor is one that is open, which is how a state lasts.
+"""
+
+
+def _stuck(
+    subject: Subject, module: Any, kind: str, inputs: Sequence[Any], states: Sequence[Sequence[Any]]
+) -> dict[str, float]:
+    """See `ThroughTime`: the gates made once more, by chainrule's own step, from the inputs, states and weights."""
+    if kind == "rnn" and getattr(module, "nonlinearity", "tanh") != "tanh":
+        return {}
+    weights = {name: statistics.as_numpy(subject.array(p)) for name, p in module.named_parameters()}
+    given = np.stack([_rows(subject, x) for x in inputs[1:]])
+    before = [np.stack([_levels(subject, step[k]) for step in states[:-1]]) for k in range(len(states[0]))]
+    found: dict[str, float] = {}
+    for level in range(before[0].shape[1]):
+        suffix = "" if _kind(module, CELLS) else f"_l{level}"
+        projected = given @ weights[f"weight_ih{suffix}"].T + weights.get(f"bias_ih{suffix}", 0.0)
+        recurrent = before[0][:, level] @ weights[f"weight_hh{suffix}"].T + weights.get(f"bias_hh{suffix}", 0.0)
+        cell = recurrent_cells["rnn_tanh" if kind == "rnn" else kind]
+        new, kept = cell.step(np, projected, recurrent, [state[:, level] for state in before])
+        gates = {name: kept[place] for name, place in GATES[kind].items()} or {"state": new[0]}
+        for name, values in gates.items():
+            found[name] = max(found.get(name, 0.0), _flat(name, values))
+        given = new[0]
+    return found
+
+
+def _flat(name: str, gate: np.ndarray) -> float:
+    """Share of elements where the derivative is under a twentieth of its largest and nothing passes."""
+    slope = gate * (1 - gate) / 0.25 if name.endswith("gate") else 1 - gate * gate
+    stops = (gate > 0.5) if name == "update gate" else (gate < 0.5) if name.endswith("gate") else True
+    return statistics.share((slope < SATURATED_SLOPE) & stops)
+
+
+def _rows(subject: Subject, x: Any) -> np.ndarray:
+    """The input of one step as (batch, features)."""
+    array = statistics.as_numpy(subject.array(x))
+    return array.reshape(-1, array.shape[-1])
+
+
+def _levels(subject: Subject, state: Any) -> np.ndarray:
+    """A state as (layers, batch, width); a cell's has one layer."""
+    array = statistics.as_numpy(subject.array(state))
+    return array if array.ndim == 3 else array[None]
 
 
 LARGEST_DENSE = 1024

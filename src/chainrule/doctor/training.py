@@ -11,6 +11,7 @@ import statistics as median_of
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 import optree
 
 from chainrule.doctor import statistics
-from chainrule.doctor.subjects import DoctorError, Subject, leaves
+from chainrule.doctor.subjects import DoctorError, Subject, leaves, parts
 
 Progress = Callable[[str, int, int], None]
 """Told what is going on, how many parts of it are done, and how many there are."""
@@ -129,11 +130,60 @@ def _typical(updates: dict[str, float], before: dict[str, np.ndarray]) -> float:
     return float(median_of.median(weights or updates.values() or [0.0]))
 
 
+def dealt_losses(subject: Subject, batch: Any = None, seed: int = 0, deals: int = 3, output: Any = None) -> list[float]:
+    """The losses on a batch where each answer is given to another example's target, dealt out several times.
+
+    A network that tells no example from another loses nothing by it. Nothing is recorded.
+
+    Args:
+        subject: the network.
+        batch: inputs and targets; the subject's own by default.
+        seed: of the deals.
+        deals: how many.
+        output: the network's, where it is known.
+
+    Raises:
+        DoctorError: the targets cannot be dealt out anew: there are none, or only one.
+    """
+    inputs, targets = parts(subject.batch if batch is None else batch)
+    count = 0 if targets is None else length(targets)
+    if count < 2:
+        raise DoctorError("there are no targets to deal out anew")
+    generator = np.random.default_rng(seed)
+    losses = []
+    with subject.quietly(), np.errstate(all="ignore"):
+        output = subject.output((inputs, targets)) if output is None else output
+        for _ in range(deals):
+            order = generator.permutation(count)
+            others = np.empty(count, dtype=order.dtype)
+            others[order] = np.roll(order, 1)  # a cycle through all: nobody keeps its own
+            losses.append(subject.number(subject.loss(output, (inputs, take(targets, others)))))
+    return losses
+
+
+def finite_dealt_losses(subject: Subject, *, seed: int = 0, deals: int = 3, output: Any = None) -> list[float]:
+    """`dealt_losses` on the subject's batch; empty where there can be none, or they are not finite."""
+    try:
+        losses = dealt_losses(subject, seed=seed, deals=deals, output=output)
+    except Exception:  # targets or a loss of a kind of their own
+        return []
+    return losses if all(map(math.isfinite, losses)) else []
+
+
 def held_out_loss(subject: Subject, held_out: Any) -> float:
     """The loss on held-out data in evaluation mode."""
+    return _in_evaluation(loss_of, subject, held_out)
+
+
+def held_out_dealt_losses(subject: Subject, held_out: Any, seed: int, deals: int) -> list[float]:
+    """`dealt_losses` on held-out data in evaluation mode."""
+    return _in_evaluation(partial(dealt_losses, seed=seed, deals=deals), subject, held_out)
+
+
+def _in_evaluation(loss: Callable[[Subject, Any], Any], subject: Subject, data: Any) -> Any:
     with subject.undisturbed():
         subject.model.eval()
-        return loss_of(subject, held_out)
+        return loss(subject, data)
 
 
 # Data in two parts --------------------------------------------------------------------------------------------------
@@ -154,14 +204,15 @@ class Split:
     held_out: Any
     size: int
 
-    def batches(self, seed: int) -> Iterator[Any]:
-        """Batches without end, in an order drawn anew for each pass."""
+    def batches(self, seed: int, size: int | None = None) -> Iterator[Any]:
+        """Batches without end, in an order drawn anew for each pass; of a size of their own if one is given."""
         generator = np.random.default_rng(seed)
         count = length(self.training)
+        size = min(max(size or self.size, 2), count)
         while True:
             order = generator.permutation(count)
-            for start in range(0, count - self.size + 1, self.size):
-                yield take(self.training, order[start : start + self.size])
+            for start in range(0, count - size + 1, size):
+                yield take(self.training, order[start : start + size])
 
 
 def split_of(subject: Subject, *, share: float = 0.25, most: int | None = None, seed: int = 0) -> Split | None:

@@ -4,22 +4,49 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
-from typing import Any
 
 import numpy as np
 
-from chainrule.doctor.measurements import Trial
-from chainrule.doctor.rates import adam, describe, reached, tune
+from chainrule.doctor.measurements import Trial, mean_at_end
+from chainrule.doctor.rates import USUAL, adam, describe, own_optimizer, reached, tune
 from chainrule.doctor.subjects import DoctorError, Subject
-from chainrule.doctor.training import Progress, held_out_loss, length, loss_of, rehearsal, silent, split_of, take, train
+from chainrule.doctor.training import (
+    Progress,
+    Split,
+    finite_dealt_losses,
+    held_out_dealt_losses,
+    held_out_loss,
+    length,
+    loss_of,
+    rehearsal,
+    silent,
+    split_of,
+    train,
+)
 
 QUICK_STEPS = 7
 THOROUGH_STEPS = 60
 MUCH_LEFT, LONGER = 0.5, 4
-"""Where a tuned copy has left so much of the loss, another one is trained so many times as long."""
+"""Where a tuned copy has left so much of the loss, others are trained so many times as long."""
+
+LIKE_ANYBODYS = 0.95
+"""The same where its answers fit the targets hardly better than when they are dealt out: by where the loss started it
+may have fallen far, as of dropout that makes it huge.
+"""
+
+PASSES = 8
+
+DEALS, CERTAIN = 20, 4.0
+"""How often held-out answers are given to others, and by how many standard deviations their own must be better: luck
+alone comes so far once in 30000 times.
+"""
+
+STUCK = 0.3
+"""Where the own optimiser has left so much of it, and a tuned copy half of that, its step length is looked into."""
 
 
 def on_batch(
@@ -42,16 +69,17 @@ def on_batch(
     own = subject.optimizer is not None
     again = partial(cycle, [subject.batch])
     rate = tune(subject, again, steps, seed, progress) if tuned or not own else None
-    best = reached(subject, again, steps, rate, seed, progress) if tuned and rate is not None else None
+    best, learned = None, None
+    if tuned and rate is not None:
+        best, learned = _by_heart(subject, steps, (rate,), 0.0, seed, progress)
     with rehearsal(subject, seed) as copy:
         copy = copy if own or rate is None else adam(copy, rate)
+        dealt = finite_dealt_losses(copy, seed=seed)
+        copy.seed(seed)
         run = train(copy, again(), steps, ratios=True, progress=progress, what="training on one batch")
         last = loss_of(copy) if run.finite else math.nan
         words = describe(copy)
-    lowest = None
-    if best is not None and rate is not None and best > MUCH_LEFT * abs(run.losses[0]):
-        lowest = reached(subject, again, LONGER * steps, rate, seed, progress)
-    return Trial(
+    trial = Trial(
         "same",
         words if own else f"{words} (tuned; none was given)",
         (*run.losses, *([last] if run.finite else [])),
@@ -61,10 +89,57 @@ def on_batch(
         None,
         best,
         "" if best is None else f"Adam, lr {rate:.3g}",
-        time.perf_counter() - started,
-        lowest=lowest,
+        0.0,
+        float(np.mean(dealt)) if dealt else None,
         first_updates=run.first_updates if own else {},
     )
+    if best is not None and rate is not None:
+        trial = _looked_at_longer(subject, replace(trial, learned=learned), best, rate, seed, progress)
+    return replace(trial, seconds=time.perf_counter() - started)
+
+
+def _looked_at_longer(subject: Subject, trial: Trial, best: float, rate: float, seed: int, progress: Progress) -> Trial:
+    """The trial with further ones, where its end does not tell: a few steps may be too few for a healthy network."""
+    again, steps = partial(cycle, [subject.batch]), len(trial.losses) - 1
+    rate_of_own = float(subject.optimizer_options.get("lr", 0.0))
+    if rate_of_own and math.isfinite(trial.end):
+        behind = trial.end > STUCK * trial.level and best < 0.5 * trial.end
+        longer = partial(reached, subject, again, LONGER * steps, seed=seed, progress=progress, equip=own_optimizer)
+        if behind:
+            trial = replace(trial, longer=longer(rate_of_own))
+        if behind or trial.rises > trial.level:
+            slower = [_mean_loss(subject, steps, rate_of_own / factor, seed, progress) for factor in (10, 100)]
+            trial = replace(trial, slower=min(slower))
+    if min(best, trial.end) > MUCH_LEFT * trial.level or (trial.learned or 0.0) > LIKE_ANYBODYS:
+        lowest, learned = _by_heart(subject, LONGER * steps, (rate, *USUAL), trial.level, seed, progress)
+        trial = replace(trial, lowest=lowest, learned=learned)
+    return trial
+
+
+def _mean_loss(subject: Subject, steps: int, rate: float, seed: int, progress: Progress) -> float:
+    """The mean loss over a run of the own optimiser with another learning rate."""
+    with rehearsal(subject, seed) as copy:
+        run = train(own_optimizer(copy, rate), cycle([subject.batch]), steps, progress=progress, what="shorter steps")
+    return float(np.mean(run.losses)) if run.finite else math.inf
+
+
+def _by_heart(
+    subject: Subject, steps: int, rates: Sequence[float], level: float, seed: int, progress: Progress
+) -> tuple[float, float | None]:
+    """The lowest loss on the one batch with any of these rates of Adam, and its share of what dealt answers cost."""
+    lowest, learned = math.inf, None
+    for rate in dict.fromkeys(rates):
+        with rehearsal(subject, seed) as copy:
+            copy = adam(copy, rate)
+            run = train(copy, cycle([subject.batch]), steps, progress=progress, what="learning one batch by heart")
+            loss = mean_at_end(run.losses) if run.finite else math.inf
+            # Several passes with one deal each, for dropout has a say in every one of them.
+            dealt = [cost for k in range(PASSES) for cost in finite_dealt_losses(copy, seed=seed + k, deals=1)]
+        if loss < lowest:
+            lowest, learned = loss, loss / float(np.mean(dealt)) if any(dealt) else None
+        if lowest <= MUCH_LEFT * level:
+            break
+    return lowest, learned
 
 
 # Batches of the data ------------------------------------------------------------------------------------------------
@@ -77,7 +152,8 @@ def on_data(
 
     Adam with a tuned learning rate does the training, so that nothing is blamed on the labels which is the
     optimiser's fault. The last loss of `validation` is to be compared with `chance`, what the trained network's answers
-    cost when each is given to another example's targets: where they are equal, nothing was learned that holds.
+    cost when each is given to another example's targets: where they are equal, nothing was learned that holds. Where
+    it looks like that, another copy is trained on all of the data, four times as long: some things take that.
 
     Args:
         subject: the network with its data; left as it was.
@@ -91,11 +167,20 @@ def on_data(
     Raises:
         DoctorError: the network cannot be copied, or a step fails.
     """
-    started = time.perf_counter()
-    size = max(length(subject.batch), 2)
-    split = split_of(subject, most=max(4 * size, 256), seed=seed)
+    split = split_of(subject, most=max(4 * max(length(subject.batch), 2), 256), seed=seed)
     if split is None:
         return None
+    trial = _on_split(subject, split, steps, seed, progress)
+    if trial.beyond_chance is None or trial.beyond_chance > CERTAIN:
+        return trial
+    whole = split_of(subject, seed=seed)
+    longer = None if whole is None else _on_split(subject, whole, LONGER * steps, seed, progress)
+    better = longer is not None and (longer.beyond_chance or 0.0) > CERTAIN
+    return longer if better and longer is not None else trial
+
+
+def _on_split(subject: Subject, split: Split, steps: int, seed: int, progress: Progress) -> Trial:
+    started = time.perf_counter()
     rate = tune(subject, lambda: split.batches(seed), steps, seed, progress)
     with rehearsal(subject, seed) as copy:
         copy = adam(copy, rate)
@@ -103,7 +188,7 @@ def on_data(
         run = train(copy, split.batches(seed), steps, ratios=True, progress=progress, what="training on the data")
         last = loss_of(copy, split.training) if run.finite else math.nan
         after = held_out_loss(copy, split.held_out)
-        chance = _chance(copy, split.held_out, seed)
+        dealt = held_out_dealt_losses(copy, split.held_out, seed, DEALS)
     return Trial(
         "data",
         f"Adam, lr {rate:.3g}",
@@ -115,16 +200,8 @@ def on_data(
         None,
         "",
         time.perf_counter() - started,
-        chance,
-    )
-
-
-def _chance(subject: Subject, held_out: Any, seed: int) -> float:
-    inputs, targets = held_out
-    generator = np.random.default_rng(seed)
-    count = length(held_out)
-    return float(
-        np.mean([held_out_loss(subject, (inputs, take(targets, generator.permutation(count)))) for _ in range(3)])
+        float(np.mean(dealt)),
+        float((np.mean(dealt) - after) / max(float(np.std(dealt)), 1e-30)) if run.finite else None,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 ACTIVATIONS: dict[str, float] = {
     "relu": 1, "leaky_relu": 1, "elu": 1, "gelu": 1, "gelu_tanh": 1, "silu": 1, "softplus": 1, "sigmoid": 0.25,
     "tanh": 1, "relu6": 1, "hardtanh": 1, "selu": 1.0507, "softsign": 1, "hardsigmoid": 1 / 6, "hardswish": 1.5,
@@ -69,6 +71,7 @@ SYNONYMS: dict[str, str] = {
 """Other libraries' names for operations, by what chainrule calls them."""
 
 
+@cache
 def canonical(name: str) -> str:
     """Chainrule's name for an operation: `relu_` and `__add__` are `relu` and `add`."""
     name = name.strip("_")

@@ -6,33 +6,45 @@
     print(m.report())
 
 Between the steps it looks at, it costs a few function calls a step. In those it watches the forward and backward pass
-that the loop makes anyway; it never makes one of its own, draws no random number and changes no value.
+that the loop makes anyway; it draws no random number and changes no value. Only a step that is compiled, which nobody
+can look into, is rehearsed: made once more, as Python code, and undone; as often as `overhead` allows.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
 
 from chainrule.core import state
 from chainrule.core.namespace import namespace_of
 from chainrule.doctor import statistics
 from chainrule.doctor.anatomy import Anatomy, loss_seen
+from chainrule.doctor.course import course_of
+from chainrule.doctor.events import EventFiles
 from chainrule.doctor.finding import CODES, Finding, Severity
+from chainrule.doctor.flow import LayerFlow, flow_of
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.measurements import Examination, Trial
 from chainrule.doctor.observation import Observer
 from chainrule.doctor.report import Report
-from chainrule.doctor.rules import judge
+from chainrule.doctor.rules import judge, judge_flow
 from chainrule.doctor.subjects import DoctorError, Subject, subject_of
 
-_LOOKED_AT = 8192
-"""Elements of an array that a sample looks at for means and shares; norms are of all of them."""
+_LOOKED_AT = 1024
+"""Elements of an array that a sample looks at for means and shares (see `statistics.sampled` for the error), and of a
+parameter for the length of a step. Norms of gradients and error signals are of all of them."""
+
+_COURSE = 512
+"""Losses and gradient norms that the rules are given at most, evenly spread over all steps, the first and the last too:
+a loop may be of any length."""
 
 
 class DoctorWarning(UserWarning):
@@ -49,8 +61,10 @@ class Sample:
         loss: before the step; None where it was not seen.
         gradient_norm: of all parameters together, as the backward pass left them.
         clipped: whether the gradient was shorter when the optimiser took it.
-        examination: everything that was measured.
+        layers: error signal, gradient and update of each, in the order in which they computed.
         findings: what was wrong.
+        noise: of its gradient g₁ and the next step's g₂, g₁·g₂ and |g₁ − g₂|²/2 (see `course.noise_scale`); None
+            where the next one was not seen, as in compiled loops.
     """
 
     step: int
@@ -58,18 +72,22 @@ class Sample:
     loss: float | None
     gradient_norm: float
     clipped: bool
-    examination: Examination
+    layers: tuple[LayerFlow, ...]
     findings: tuple[Finding, ...]
+    noise: tuple[float, float] | None = None
 
 
 class Monitor:
-    """A watched training loop; see `monitor`.
+    """A watched training loop; see `monitor`. It may be entered again: it goes on then.
 
     Attributes:
         history: the samples that were taken, the oldest first.
-        losses: of every step in which `backward` was called, as far as they were seen.
+        examination: everything that was measured at the last of them; None before.
         step: number of steps so far.
     """
+
+    _rehearsing: ClassVar[Monitor | None] = None
+    """Who repeats a compiled step at the moment: to all others it does not happen."""
 
     def __init__(
         self,
@@ -78,130 +96,218 @@ class Monitor:
         limits: Limits,
         warn: bool,
         on_finding: Callable[[Finding, int], None] | None,
+        overhead: float,
+        events: EventFiles | None = None,
+        flow_only: bool = False,
     ) -> None:
         self._subject = subject
         self._every = every
         self._limits = limits
         self._warn = warn
         self._on_finding = on_finding
+        self._overhead = overhead
+        self._events = events
+        self._flow_only = flow_only
         self.history: list[Sample] = []
-        self.losses: list[float] = []
+        self.examination: Examination | None = None
+        self._losses: list[float] = []
+        self._unread: list[Any] = []
         self.step = 0
-        self._stack = ExitStack()
+        self._steps_of_losses: list[int] = []
+        self._last_gradients: tuple[int, list[tuple[str, Any]], np.ndarray] | None = None
+        self._stack, self._calls = ExitStack(), ExitStack()
+        self._hears_calls = False
         self._watching: ExitStack | None = None
         self._observer: Observer | None = None
+        self._parameters: list[tuple[str, Any]] = []
         self._gradients: dict[str, Any] | None = None
         self._gradient_norms: dict[str, float] = {}
+        self._gradient_sample = np.zeros(0)
         self._before: dict[str, Any] | None = None
-        self._loss: float | None = None
         self._gradient_norm = 0.0
         self._clipped = False
+        self._times_clipped = 0
         self._told: set[tuple[str, str]] = set()
-        self._started = 0.0
+        self._started = self._spent = 0.0
 
     def __trace_parts__(self) -> Iterator[tuple[str, Any, Any]]:
         """A compiled step does not depend on who watches it."""
         return iter(())
 
+    @property
+    def losses(self) -> list[float]:
+        """Of every step in which `backward` was called, as far as they were seen."""
+        unread, self._unread = self._unread, []
+        self._losses += map(self._subject.number, unread)  # not step by step: a GPU would have to be waited for
+        return self._losses
+
     # The loop ---------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         subject = self._subject
-        self._started = time.perf_counter()
+        self._started = self._started or time.perf_counter()
         try:
-            self._stack.enter_context(subject.calls_watched(self._called))
             self._stack.enter_context(subject.backward_watched(self._before_backward, self._after_backward))
             if subject.optimizer is not None:
                 self._stack.enter_context(subject.steps_watched(self._before_step, self._after_step))
             state.compiled_watchers.append(self._before_compiled)
             self._stack.callback(state.compiled_watchers.remove, self._before_compiled)
+            self._stack.callback(self._calls.close)
+            self._go_on_at(self.step)
         except BaseException:
             self._stack.close()
+            self._hears_calls = False
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop_watching()
         self._stack.close()
+        self._hears_calls = False
         self._forget()
+        if self._events is not None:
+            self._events.close()
 
     @property
     def _is_due(self) -> bool:
         return self.step % self._every == 0
 
+    def _go_on_at(self, step: int) -> None:
+        """The next step is this one; calls of the network are listened to in steps that are due only."""
+        self.step = step
+        is_due = step % self._every == 0
+        if is_due != self._hears_calls:
+            self._calls.close()
+            self._hears_calls = is_due
+            if is_due:
+                self._calls.enter_context(self._subject.calls_watched(self._called))
+
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether what happens is no step of the loop: a compiler records it, or another monitor rehearses."""
+        return state.tracer.get() is not None or Monitor._rehearsing not in (None, self)
+
     def _before_compiled(self, run: Callable[[], Any]) -> None:
         """A compiled step is about to run: run it as Python code first if it is due, and undo that."""
-        if not self._is_due:
-            self.step += 1
+        now = time.perf_counter()
+        if not self._is_due or self._spent > self._overhead * (now - self._started):
+            self._go_on_at(self.step + 1)
             return
+        self._go_on_at(self.step)
         counted = self.step
-        with self._subject.rehearsed():
-            run()
-        self.step = counted + 1
+        Monitor._rehearsing = self
+        try:
+            with self._subject.rehearsed():
+                run()
+        finally:
+            Monitor._rehearsing = None
+        self._go_on_at(counted + 1)
+        self._spent += time.perf_counter() - now
 
     def _called(self) -> None:
         """The network is called with gradients on."""
-        if self._is_due and self._observer is None and state.tracer.get() is None:
+        if (self._is_due or Monitor._rehearsing is self) and self._observer is None and not self._is_deaf:
             subject = self._subject
+            self._parameters = subject.parameters()
             self._observer = Observer(
-                {subject.key(parameter): path for path, parameter in subject.parameters()}, limit=_LOOKED_AT
+                {subject.key(parameter): path for path, parameter in self._parameters},
+                limit=_LOOKED_AT,
+                flow_only=self._flow_only,
             )
             self._watching = ExitStack()
             self._watching.enter_context(subject.observing(self._observer, root=False))
 
     def _before_backward(self, loss: Any) -> None:
         self._stop_watching()
-        if state.tracer.get() is None:
-            self._loss = self._subject.number(loss)
-            self.losses.append(self._loss)
+        if not self._is_deaf:
+            self._unread.append(self._subject.array(loss))
+            self._steps_of_losses.append(self.step)
 
     def _after_backward(self) -> None:
-        if self._observer is None or state.tracer.get() is not None:
+        if self._is_deaf:
             return
-        subject = self._subject
-        found = [(path, subject.gradient_of(parameter)) for path, parameter in subject.parameters()]
-        self._gradients = {path: gradient for path, gradient in found if gradient is not None}
+        if self._observer is None and self._subject.optimizer is None:
+            self._go_on_at(self.step + 1)
+            return
+        if self._last_gradients is not None and Monitor._rehearsing is None:
+            if self._last_gradients[0] == self.step - 1:
+                self._compare_gradients()
+            elif self._last_gradients[0] < self.step - 1:
+                self._last_gradients = None
+        if self._observer is None:
+            return
+        found = [(path, self._subject.gradient_of(parameter)) for path, parameter in self._parameters]
+        self._gradients = {path: statistics.on_host(gradient) for path, gradient in found if gradient is not None}
         self._gradient_norms = {path: statistics.norm(gradient) for path, gradient in self._gradients.items()}
         self._gradient_norm = math.hypot(*self._gradient_norms.values())
+        if not self._flow_only:
+            self._gradient_sample = self._some_of_gradients(self._parameters)
         if self._subject.optimizer is None:
-            self._finish({})
+            self._finish({}, {})
+
+    def _compare_gradients(self) -> None:
+        """With those of the step before, which was looked at."""
+        assert self._last_gradients is not None
+        _, parameters, old = self._last_gradients
+        new = self._some_of_gradients(parameters)
+        if len(new) == len(old):
+            between = statistics.norm(new - old) ** 2
+            product = (statistics.norm(new) ** 2 + statistics.norm(old) ** 2 - between) / 2
+            self.history[-1] = replace(self.history[-1], noise=(product, between / 2))
+            if self._events is not None:
+                self._events.add_noise(self.history[-1])
+
+    def _some_of_gradients(self, parameters: list[tuple[str, Any]]) -> np.ndarray:
+        """Elements of all gradients, as a vector of their own; each counts for as many as it was chosen from."""
+        parts = [np.zeros(0, np.float32)]
+        for _, parameter in parameters:
+            gradient = self._subject.gradient_of(parameter)
+            if gradient is not None:
+                part = statistics.as_numpy(statistics.floating(statistics.sampled(gradient, _LOOKED_AT))).reshape(-1)
+                parts.append(part * np.float32(math.sqrt(math.prod(gradient.shape) / max(part.size, 1))))
+        return np.concatenate(parts)
 
     def _before_step(self) -> None:
-        if self._gradients is None or state.tracer.get() is not None:
+        if self._gradients is None or self._is_deaf:
             return
-        subject = self._subject
-        parameters = dict(subject.parameters())
+        parameters = dict(self._parameters)
         if self._gradient_norms:  # clipping shortens all of them
             longest, norm = max(self._gradient_norms.items(), key=lambda entry: entry[1])
-            self._clipped = statistics.norm(subject.gradient_of(parameters[longest])) < 0.999 * norm
-        self._before = {path: self._part(parameter, copy=True) for path, parameter in parameters.items()}
+            self._clipped = statistics.norm(self._subject.gradient_of(parameters[longest])) < 0.999 * norm
+        self._before = {
+            path: self._part(parameter, copy=True)
+            for path, parameter in self._parameters
+            if parameter.ndim > 1 or not self._flow_only
+        }
 
     def _after_step(self) -> None:
-        if state.tracer.get() is not None:
+        if self._is_deaf:
             return
         if self._before is None:
-            self._forget()
-            self.step += 1
+            if self._observer is not None:
+                self._forget()
+            self._go_on_at(self.step + 1)
             return
-        updates = {}
-        for path, parameter in self._subject.parameters():
-            old = self._before[path]
+        updates, parameters = {}, dict(self._parameters)
+        parts = {path: self._part(parameters[path]) for path in self._before}
+        for path, old in self._before.items():
             size = statistics.norm(old)
             if size:
-                updates[path] = statistics.norm(self._part(parameter) - old) / size
-        self._finish(updates)
+                updates[path] = statistics.norm(parts[path] - old) / size
+        self._finish(updates, parts)
 
     def _part(self, parameter: Any, copy: bool = False) -> Any:
         """Some elements of a parameter, the same ones every time."""
-        array = statistics.sampled(self._subject.array(parameter), _LOOKED_AT)
-        return namespace_of(array).asarray(array, copy=True) if copy else array
+        array = statistics.on_host(self._subject.array(parameter))
+        part = statistics.sampled(array, _LOOKED_AT)
+        return namespace_of(part).asarray(part, copy=True) if copy and part is array else part
 
-    def _finish(self, updates: dict[str, float]) -> None:
+    def _finish(self, updates: dict[str, float], parts: dict[str, Any]) -> None:
         try:
-            self._take_sample(updates)
+            self._take_sample(updates, parts)
         finally:
             self._forget()
-            self.step += 1
+            self._go_on_at(self.step + 1)
 
     def _stop_watching(self) -> None:
         if self._watching is not None:
@@ -210,28 +316,35 @@ class Monitor:
 
     def _forget(self) -> None:
         self._stop_watching()
-        self._observer = self._gradients = self._before = self._loss = None
+        self._observer = self._gradients = self._before = None
+        self._parameters = []
         self._clipped = False
 
     # Samples ----------------------------------------------------------------------------------------------------
 
-    def _take_sample(self, updates: dict[str, float]) -> None:
+    def _take_sample(self, updates: dict[str, float], parts: dict[str, Any]) -> None:
         observer, subject = self._observer, self._subject
         assert observer is not None
-        values = {path: subject.array(parameter) for path, parameter in subject.parameters()}
-        anatomy = Anatomy(observer, values, self._gradients or {}, updates, gradient_norms=self._gradient_norms)
-        exam = self._examination(anatomy, observer)
-        findings = judge(exam, self._limits)
+        values = {path: statistics.on_host(subject.array(parameter)) for path, parameter in self._parameters}
+        anatomy = Anatomy(observer, values, self._gradients or {}, updates, self._gradient_norms, parts)
+        loss = self.losses[-1] if self.step in self._steps_of_losses[-1:] else None
+        self.examination = exam = self._examination(anatomy, observer, loss)
+        findings = (judge_flow if self._flow_only else judge)(exam, self._limits)
         self.history.append(
             Sample(
-                self.step, time.perf_counter() - self._started, self._loss, self._gradient_norm, self._clipped, exam,
-                findings,
+                self.step, time.perf_counter() - self._started, loss, self._gradient_norm, self._clipped,
+                flow_of(exam), findings,
             )
         )  # fmt: skip
+        self._times_clipped += self._clipped
+        if Monitor._rehearsing is None and not self._flow_only:
+            self._last_gradients = self.step, self._parameters, self._gradient_sample
+        if self._events is not None:
+            self._events.add(self.history[-1])
         for finding in findings:
             self._tell(finding)
 
-    def _examination(self, anatomy: Anatomy, observer: Observer) -> Examination:
+    def _examination(self, anatomy: Anatomy, observer: Observer, loss: float | None) -> Examination:
         subject = self._subject
         return Examination(
             framework=subject.framework,
@@ -239,23 +352,29 @@ class Monitor:
             training=bool(getattr(subject.model, "training", True)),
             examples=observer.examples,
             layers=tuple(anatomy.layers()),
-            activations=tuple(anatomy.activations()),
-            normalizations=tuple(anatomy.normalizations(subject)),
-            parameters=tuple(anatomy.parameters(subject)),
-            loss=None if self._loss is None else loss_seen(observer, self._loss),
-            inputs=(),
-            trials=(self._trial(),),
-            optimizer=subject.optimizer_options,
+            **({} if self._flow_only else self._beside_the_flow(anatomy, observer, loss)),
         )
+
+    def _beside_the_flow(self, anatomy: Anatomy, observer: Observer, loss: float | None) -> dict[str, Any]:
+        """What an examination has besides layers."""
+        subject = self._subject
+        return {
+            "activations": tuple(anatomy.activations()),
+            "normalizations": tuple(anatomy.normalizations(subject)),
+            "parameters": tuple(anatomy.parameters(subject)),
+            "loss": None if loss is None else loss_seen(observer, loss),
+            "trials": (self._trial(),),
+            "optimizer": subject.optimizer_options,
+        }
 
     def _trial(self) -> Trial:
         options = self._subject.optimizer_options
         return Trial(
             kind="watched",
             optimizer=f"{options.get('name', 'the optimizer')}, lr {options.get('lr', '?')}",
-            losses=tuple(self.losses),
-            gradient_norms=(*(sample.gradient_norm for sample in self.history), self._gradient_norm),
-            clipped=sum([*(sample.clipped for sample in self.history), self._clipped]) / (len(self.history) + 1),
+            losses=tuple(_some(self.losses)),
+            gradient_norms=(*(sample.gradient_norm for sample in _some(self.history)), self._gradient_norm),
+            clipped=(self._times_clipped + self._clipped) / (len(self.history) + 1),
             update_ratios=(),
             validation=None,
             best=None,
@@ -286,12 +405,21 @@ class Monitor:
         Raises:
             DoctorError: no step was seen.
         """
-        if not self.history:
+        if self.examination is None:
             raise DoctorError(
                 "the monitor saw no step: call the model in training mode, then backward() on the loss, inside the with"
             )
-        last = self.history[-1]
-        return Report(last.findings, last.examination, None, self._limits, tuple(self.history))
+        noise = [sample.noise for sample in self.history if sample.noise is not None]
+        course = course_of(self._steps_of_losses, self.losses, noise, self.examination.examples)
+        examination = replace(self.examination, course=course)
+        return Report(self.history[-1].findings, examination, None, self._limits, tuple(self.history))
+
+
+def _some(course: list[Any]) -> list[Any]:
+    """At most so many of them as rules are given, evenly spread, with the first and the last."""
+    if len(course) <= _COURSE:
+        return course
+    return [course[round(place * (len(course) - 1) / (_COURSE - 1))] for place in range(_COURSE)]
 
 
 def monitor(
@@ -302,6 +430,8 @@ def monitor(
     limits: Limits | None = None,
     warn: bool = True,
     on_finding: Callable[[Finding, int], None] | None = None,
+    overhead: float = 0.015,
+    tensorboard: str | os.PathLike[str] | None = None,
 ) -> Monitor:
     """Watch an unchanged training loop of chainrule or PyTorch, every so many steps.
 
@@ -312,15 +442,28 @@ def monitor(
         limits: the numbers beyond which something is called wrong.
         warn: whether to issue a `DoctorWarning` when something is found for the first time.
         on_finding: called with each new finding and the number of the step.
+        overhead: share of the time that rehearsals of compiled steps may take. One that is due while they have taken
+            more is left out; `math.inf` lets none be left out. Steps that are not compiled are looked at as they come.
+        tensorboard: folder for event files of TensorBoard, written as the training goes on; needs tensorboardX
+            (`pip install 'chainrule[tensorboard]'`).
 
     Raises:
-        DoctorError: the model is of neither framework, or cannot be looked into.
+        DoctorError: the model is of neither framework, or cannot be looked into; or tensorboardX is not installed.
         ValueError: `every` is not positive.
     """
     if every < 1:
         raise ValueError(f"monitor: every must be at least 1, got {every}")
     subject = subject_of(model, _no_loss, None, optimizer=optimizer)
-    return Monitor(subject, every, limits or Limits(), warn, on_finding)
+    events = None if tensorboard is None else EventFiles(tensorboard)
+    return Monitor(subject, every, limits or Limits(), warn, on_finding, overhead, events)
+
+
+def flow_monitor(model: Any, optimizer: Any) -> Monitor:
+    """A monitor that looks at every step it is around, and at nothing but the way of the error signal: gradients,
+    updates, and whether it vanishes or explodes. It costs a fraction of the other.
+    """
+    subject = subject_of(model, _no_loss, None, optimizer=optimizer)
+    return Monitor(subject, 1, Limits(), False, None, 0.0, flow_only=True)
 
 
 def _no_loss(output: Any) -> Any:

@@ -49,11 +49,13 @@ def jacobian_products(subject: Subject, start: str, end: str) -> JacobianProduct
             return output
         seen.append(start)
         found[start] = subject.leaf(value)
-        return type(output)([found[start], *output[1:]]) if isinstance(output, (tuple, list)) else found[start]
+        given = found[start].clone()  # what comes next may change it in place, which no leaf puts up with
+        return type(output)([given, *output[1:]]) if isinstance(output, (tuple, list)) else given
 
     def stop(module: Any, arguments: tuple, output: Any) -> None:
         seen.append(end)
-        found[end] = first_floating(output)
+        value = first_floating(output)
+        found[end] = None if value is None else value.clone()  # before an activation after it changes it in place
 
     hooks: list[Any] = []
     with _differentiable_twice(), all_removed(hooks):

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle
 
+import numpy as np
+
 from chainrule.doctor.measurements import Examination
 from chainrule.doctor.remedies import fitting, recurrent, signal, steps, units
 from chainrule.doctor.remedies.surgery import CannotApply, Surgery, Treatment
@@ -29,6 +31,9 @@ REMEDIES: dict[str, Callable[[Surgery], None]] = {
     "residual": signal.residual,
     "loss": fitting.loss,
     "input-scaling": fitting.input_scaling,
+    "input-whitening": fitting.input_whitening,
+    "batch-size": steps.batch_size,
+    "regularization": steps.regularization,
     "optimizer": steps.optimizer,
     "clipping": steps.clipping,
     "learning-rate": steps.learning_rate,
@@ -79,7 +84,9 @@ def _check(treatment: Treatment) -> None:
     """See that the cured network runs."""
     subject = treatment.subject
     try:
-        with subject.undisturbed(), subject.quietly():
+        with subject.undisturbed(), subject.quietly(), np.errstate(all="ignore"):
+            subject.run()
+            subject.model.eval()
             subject.run()
     except Exception as error:
         said = str(error).strip().splitlines()

@@ -21,6 +21,59 @@ def input_scaling(surgery: Surgery) -> None:
 
     Source: LeCun et al. 1998, "Efficient BackProp", section 4.3.
     """
+    if surgery.code == "non-finite" and _scaled_within(surgery):
+        return
+    values = _input_values(surgery)
+    first = surgery.exam.layers[0] if surgery.exam.layers else None
+    channels = first is not None and first.kind == "convolution"
+    axis = 1 if channels or values.ndim >= 4 else values.ndim - 1
+    Standardize = surgery.define("Standardize")
+    surgery.put("", surgery.new("Sequential", surgery.fitted(Standardize(values, axis)), surgery.subject.model))
+    surgery.statements.append(f"model = nn.Sequential(Standardize(inputs, {axis}), model)  # inputs: those to train on")
+    missing = "" if np.isfinite(values).all() else f", {_REPLACED}"
+    surgery.words.append(f"inputs standardised by a fixed module in front of the network{missing}")
+
+
+_REPLACED = "NaN replaced by the mean, infinities by the farthest value there is"
+
+
+def _scaled_within(surgery: Surgery) -> bool:
+    """Whether the first NaN or infinity was the work of a module without parameters, whose output is now scaled.
+
+    Such a module prepares the data, and what it makes is to the rest of the network what inputs are.
+    """
+    origin, modules = surgery.exam.origin, surgery.modules
+    module = modules.get(origin.path) if origin is not None and origin.path else None
+    if origin is None or origin.direction != "forward" or module is None or any(True for _ in module.parameters()):
+        return False
+    made: list[np.ndarray] = []
+    subject = surgery.subject
+    batch = subject.data if subject.data is not None else subject.batch
+    hook = module.register_forward_hook(
+        lambda _, given, output: made.append(statistics.as_numpy(subject.array(output)).copy())
+    )
+    try:
+        with subject.undisturbed(), subject.quietly(), np.errstate(all="ignore"):
+            subject.output(batch)
+    finally:
+        hook.remove()
+    values = made[0]
+    if values.dtype.kind != "f" or values.ndim < 2:
+        return False
+    axis = 1 if values.ndim >= 4 else values.ndim - 1
+    Standardize = surgery.define("Standardize")
+    scaled = surgery.new("Sequential", module, surgery.fitted(Standardize(values, axis)))
+    surgery.put(origin.path, scaled)
+    surgery.statements += [
+        f'layer = model.get_submodule("{origin.path}")',
+        f'replace("{origin.path}", nn.Sequential(layer, Standardize(layer(inputs), {axis})))  # what it is given',
+    ]
+    surgery.words.append(f"what {origin.path} makes standardised by a fixed module after it, {_REPLACED}")
+    return True
+
+
+def _input_values(surgery: Surgery) -> np.ndarray:
+    """The numbers that the network is given, of all examples there are."""
     subject = surgery.subject
     given, _ = parts(subject.data if subject.data is not None else subject.batch)
     inputs = leaves(given)
@@ -29,14 +82,27 @@ def input_scaling(surgery: Surgery) -> None:
     values = statistics.as_numpy(subject.array(inputs[0]))
     if values.dtype.kind != "f" or values.ndim < 2:
         raise CannotApply(f"inputs of type {values.dtype} and shape {values.shape} have no features to standardise")
-    first = surgery.exam.layers[0] if surgery.exam.layers else None
-    channels = first is not None and first.kind == "convolution"
-    axis = 1 if channels or values.ndim >= 4 else values.ndim - 1
-    Standardize = surgery.define("Standardize")
-    surgery.put("", surgery.new("Sequential", surgery.fitted(Standardize(values, axis)), subject.model))
-    surgery.statements.append(f"model = nn.Sequential(Standardize(inputs, {axis}), model)  # inputs: those to train on")
-    missing = "" if np.isfinite(values).all() else ", NaN and infinities replaced by the mean"
-    surgery.words.append(f"inputs standardised by a fixed module in front of the network{missing}")
+    return values
+
+
+MOST_FEATURES = 512
+"""Beyond so many, a matrix of features by features costs more than it gains."""
+
+
+def input_whitening(surgery: Surgery) -> None:
+    """Put a fixed module in front that makes the features uncorrelated, each of mean 0 and variance 1.
+
+    Source: LeCun et al. 1998, "Efficient BackProp", section 4.3.
+    """
+    values = _input_values(surgery)
+    if values.ndim != 2 or not 2 <= values.shape[1] <= MOST_FEATURES:
+        raise CannotApply(f"inputs of shape {values.shape} are no table of 2 to {MOST_FEATURES} features")
+    if not np.isfinite(values).all():
+        raise CannotApply("there are missing values among the inputs")
+    Whiten = surgery.define("Whiten")
+    surgery.put("", surgery.new("Sequential", surgery.fitted(Whiten(values)), surgery.subject.model))
+    surgery.statements.append("model = nn.Sequential(Whiten(inputs), model)  # inputs: those to train on")
+    surgery.words.append("inputs made uncorrelated by a fixed module in front of the network")
 
 
 # The loss -----------------------------------------------------------------------------------------------------------

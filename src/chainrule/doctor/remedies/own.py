@@ -13,7 +13,8 @@ from chainrule.doctor.remedies.tools import Tools
 from chainrule.doctor.subjects import Subject
 
 PARTS = make_parts(nn, tensor, numpy.concat, numpy.where, __name__)
-Residual, Standardize, TruncatedTime = PARTS.Residual, PARTS.Standardize, PARTS.TruncatedTime
+Residual, Normalized, Standardize = PARTS.Residual, PARTS.Normalized, PARTS.Standardize
+Whiten, TruncatedTime = PARTS.Whiten, PARTS.TruncatedTime
 
 
 class OwnTools(Tools):

@@ -21,7 +21,9 @@ class Parts:
     """The classes for one framework, and the source of each for the user to paste."""
 
     Residual: Any
+    Normalized: Any
     Standardize: Any
+    Whiten: Any
     TruncatedTime: Any
     sources: Mapping[str, str]
 
@@ -39,22 +41,55 @@ def make_parts(nn: Any, tensor: Callable, concat: Callable, where: Callable, hom
         def forward(self, x):
             return x + self.inner(x)
 
+    class Normalized(nn.Module):
+        """inner(norm(x)), of each x if there are several."""
+
+        def __init__(self, inner, norm):
+            super().__init__()
+            self.inner = inner
+            self.norm = norm
+
+        def forward(self, *inputs, **options):
+            return self.inner(*[self.norm(x) for x in inputs], **options)
+
     class Standardize(nn.Module):
-        """(x - mean)/std of each feature along an axis, as they are in the examples given; missing values become 0."""
+        """(x - mean)/std of each feature along an axis, as they are in the examples given.
+
+        NaN becomes 0; what lies beyond all the examples, infinities too, becomes as large as the farthest of them.
+        """
 
         def __init__(self, examples, axis):
             super().__init__()
             x = np.asarray(examples, dtype=np.float64)
             x = np.where(np.isfinite(x), x, np.nan)
             others = tuple(k for k in range(x.ndim) if k != axis % x.ndim)
+            x = np.where(np.isnan(x).all(axis=others, keepdims=True), 0.0, x)
             mean, std = (f(x, axis=others, keepdims=True)[0] for f in (np.nanmean, np.nanstd))
             std[std <= 1e-6 * np.abs(mean)] = 1  # a constant stays one
             self.register_buffer("mean", tensor(mean.astype(np.float32)))
             self.register_buffer("std", tensor(std.astype(np.float32)))
+            self.farthest = float(np.nanmax(np.abs((x - mean) / std)))
 
         def forward(self, x):
-            y = (x - self.mean) / self.std
-            return where(y - y == 0, y, 0.0)  # NaN and infinities differ from themselves
+            y = ((x - self.mean) / self.std).clip(-self.farthest, self.farthest)
+            return where(y == y, y, 0.0)  # NaN differs from itself
+
+    class Whiten(nn.Module):
+        """The features of a table turned and stretched so that in the examples given they are uncorrelated."""
+
+        def __init__(self, examples):
+            super().__init__()
+            x = np.asarray(examples, dtype=np.float64)
+            scale = np.where(x.std(0) > 0, x.std(0), 1)
+            variances, directions = np.linalg.eigh(np.cov(x / scale, rowvar=False, bias=True))
+            kept = variances > 1e-6 * variances[-1]  # what never varies stays out
+            stretch = np.where(kept, 1 / np.sqrt(np.where(kept, variances, 1)), 0)
+            matrix = directions * stretch @ directions.T / scale[:, None]
+            self.register_buffer("mean", tensor(x.mean(0).astype(np.float32)))
+            self.register_buffer("matrix", tensor(matrix.astype(np.float32)))
+
+        def forward(self, x):
+            return (x - self.mean) @ self.matrix
 
     class TruncatedTime(nn.Module):
         """A recurrent layer whose gradient goes back `steps` time steps at most: the state between is detached."""
@@ -76,7 +111,7 @@ def make_parts(nn: Any, tensor: Callable, concat: Callable, where: Callable, hom
                 stop += self.steps
             return concat(outputs, axis=axis), state
 
-    made = {kind.__name__: kind for kind in (Residual, Standardize, TruncatedTime)}
+    made = {kind.__name__: kind for kind in (Residual, Normalized, Standardize, Whiten, TruncatedTime)}
     sources = {name: dedent(inspect.getsource(kind)) for name, kind in made.items()}
     for name, kind in made.items():  # as if they were written there: a model with them can be saved
         kind.__module__, kind.__qualname__ = home, name

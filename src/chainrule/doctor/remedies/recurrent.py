@@ -26,45 +26,60 @@ def _recurrent(surgery: Surgery) -> list[tuple[str, Any]]:
 
 
 def forget_gate_bias(surgery: Surgery) -> None:
-    """Open the gates that keep the state at first: their bias becomes 1.
+    """Open the gates that keep the state at first: their bias becomes 1, or log(T) for sequences of T > 3 steps, which
+    is what a gate forgets in about T steps with.
 
-    Source: Jozefowicz et al. 2015, "An Empirical Exploration of Recurrent Network Architectures", section 2.
+    Source: Jozefowicz et al. 2015, "An Empirical Exploration of Recurrent Network Architectures", section 2; Tallec and
+    Ollivier 2018, "Can recurrent neural networks warp time?", section 2.
     """
     treated = [(path, m) for path, m in _recurrent(surgery) if _base(m) in _KEEPING and m.bias]
     if not treated:
         raise CannotApply("there is no LSTM or GRU with biases: a plain RNN has no gate that could keep the state")
-    for _, module in treated:
-        _open_gates(surgery, module)
-    paths = [path for path, _ in treated]
-    surgery.for_each(paths, *_GATE_CODE)
-    surgery.words.append(f"forget gates of {', '.join(paths)} open at the start: bias 1")
+    for path, module in treated:
+        _open_gates(surgery, path, module)
 
 
-def _open_gates(surgery: Surgery, module: Any) -> None:
+def _open_gates(surgery: Surgery, path: str, module: Any) -> None:
     size, gate = module.hidden_size, _KEEPING[_base(module)]
+    opened = float(f"{max(1.0, math.log(_time_steps(surgery, path))):.2g}")
     for name, parameter in module.named_parameters():
         if name.startswith("bias"):
             values = surgery.numbers(parameter)
-            values[gate * size : (gate + 1) * size] = 1.0 if name.startswith("bias_ih") else 0.0
+            values[gate * size : (gate + 1) * size] = opened if name.startswith("bias_ih") else 0.0
             surgery.tools.fill(parameter, values)
+    block = "layer.hidden_size : 2 * layer.hidden_size"
+    surgery.statements += [
+        f'layer = model.get_submodule("{path}")',
+        "for name, parameter in layer.named_parameters():",
+        '    if name.startswith("bias"):  # the second block is the gate that keeps the state',
+        "        values = np.asarray(parameter.data).copy()",
+        f'        values[{block}] = {opened:g} if name.startswith("bias_ih") else 0.0',
+        "        parameter.data = tensor(values)",
+    ]
+    surgery.words.append(f"forget gates of {path} open at the start: bias {opened:g}")
 
 
-_GATE_CODE = (
-    "layer = model.get_submodule(path)",
-    "for name, parameter in layer.named_parameters():",
-    '    if name.startswith("bias"):  # the second block is the gate that keeps the state',
-    "        values = np.asarray(parameter.data).copy()",
-    '        values[layer.hidden_size : 2 * layer.hidden_size] = 1.0 if name.startswith("bias_ih") else 0.0',
-    "        parameter.data = tensor(values)",
-)
+def _time_steps(surgery: Surgery, path: str) -> int:
+    """How many time steps a recurrent layer was seen to make; 1 where that was not measured."""
+    return next((len(measured.norms) for measured in surgery.exam.time if measured.path == path), 1)
+
+
+LARGEST_STATE = 0.3
+"""Root mean square of the state at the last time step, up to which tanh is nearly a straight line (slope 0.92)."""
 
 
 def initialize(surgery: Surgery, layer: Layer) -> None:
-    """Draw a recurrent layer anew: Xavier's for the input, orthogonal blocks for the state, biases 0, gates open."""
+    """Draw a recurrent layer anew: Xavier's for the input, orthogonal blocks for the state, biases 0, gates open.
+
+    A plain recurrent layer has no gates, so that its state lasts only where its activation is nearly linear: its input
+    weights are made so small that after all time steps the state still is. Source: Saxe et al. 2014, "Exact solutions
+    to the nonlinear dynamics of learning in deep linear neural networks", for what orthogonal matrices then preserve.
+    """
     module = surgery.modules.get(layer.path)
     if module is None or not _base(module):
         raise CannotApply(f"{layer.path} is no module of nn that could be initialised")
     base = _base(module)
+    gain = 1.0 if base in _KEEPING else _input_gain(surgery, layer, module)
     for name, parameter in module.named_parameters():
         if name.startswith("weight_hh"):
             size = module.hidden_size
@@ -72,7 +87,7 @@ def initialize(surgery: Surgery, layer: Layer) -> None:
             blocks = [surgery.numbers(surgery.nn.init.orthogonal_(weight)) for weight in square]
             surgery.tools.fill(parameter, np.concatenate(blocks))
         elif len(parameter.shape) == 2:
-            surgery.nn.init.xavier_uniform_(parameter)
+            surgery.nn.init.xavier_uniform_(parameter, gain)
         else:
             surgery.nn.init.zeros_(parameter)
     surgery.statements += [
@@ -83,15 +98,25 @@ def initialize(surgery: Surgery, layer: Layer) -> None:
         "        blocks = [np.asarray(nn.init.orthogonal_(weight).data) for weight in square]",
         "        parameter.data = tensor(np.concatenate(blocks))",
         "    elif len(parameter.shape) == 2:",
-        "        nn.init.xavier_uniform_(parameter)",
+        f"        nn.init.xavier_uniform_(parameter{'' if gain == 1 else f', {gain:.3g}'})",
         "    else:",
         "        nn.init.zeros_(parameter)",
     ]
-    surgery.words.append(f"{layer.path} drawn anew: orthogonal recurrent weights, Xavier's for the input, biases 0")
+    small = "" if gain == 1 else f" times {gain:.2g}, so that the state stays small"
+    surgery.words.append(
+        f"{layer.path} drawn anew: orthogonal recurrent weights, Xavier's for the input{small}, biases 0"
+    )
     if base in _KEEPING and module.bias:
-        _open_gates(surgery, module)
-        surgery.for_each([layer.path], *_GATE_CODE)
-        surgery.words.append(f"forget gates of {layer.path} open at the start: bias 1")
+        _open_gates(surgery, layer.path, module)
+
+
+def _input_gain(surgery: Surgery, layer: Layer, module: Any) -> float:
+    """The factor of Xavier's weights that leaves the state small after all time steps; 1 where it is small anyway."""
+    steps = _time_steps(surgery, layer.path)
+    size = math.hypot(layer.input.mean, layer.input.std)
+    variance = 2 * module.input_size / (module.input_size + module.hidden_size) * size**2
+    state = math.sqrt(steps * variance)
+    return 1.0 if state <= LARGEST_STATE else float(f"{LARGEST_STATE / state:.3g}")
 
 
 # Time ---------------------------------------------------------------------------------------------------------------

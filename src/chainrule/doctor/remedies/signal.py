@@ -149,6 +149,9 @@ def normalization(surgery: Surgery) -> None:
     if surgery.code == "dead-batchnorm":
         _mend(surgery)
         return
+    if any(layer.skipped for layer in surgery.exam.layers):
+        _normalize_branches(surgery)
+        return
     done: dict[str, list[str]] = {}
     modules = surgery.modules
     treated = _between_layers(surgery)
@@ -168,6 +171,49 @@ def normalization(surgery: Surgery) -> None:
     kinds = ", ".join(dict.fromkeys(call[3:].partition("(")[0] for call in done))
     count = sum(map(len, done.values()))
     surgery.words.append(f"{kinds} put after {count} {'layer' if count == 1 else 'layers'}, before the activation")
+
+
+def _normalize_branches(surgery: Surgery) -> None:
+    """A LayerNorm at the entry of each branch that a path leads around, and before the last layer.
+
+    Source: Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", figure 1 (b).
+    """
+    layers = [layer for layer in surgery.exam.layers if layer.kind in ("linear", "attention")]
+    entries = [layer for layer, before in zip(layers, [None, *layers], strict=False) if _enters(layer, before)]
+    if layers and layers[-1] is surgery.exam.layers[-1]:
+        entries.append(layers[-1])
+    modules = surgery.modules
+    sizes = {layer.path: _features(modules.get(layer.path)) for layer in entries}
+    sizes = {path: size for path, size in sizes.items() if size}
+    if len(surgery.exam.normalizations) >= len(sizes) / 2:
+        raise CannotApply("no branch was found that begins with a Linear or an attention, as a module, and has none")
+    Normalized = surgery.define("Normalized")
+    for path, size in sizes.items():
+        surgery.put(path, Normalized(modules[path], surgery.new("LayerNorm", size)))
+    for size in dict.fromkeys(sizes.values()):
+        paths = [path for path, other in sizes.items() if other == size]
+        surgery.for_each(paths, f"replace(path, Normalized(model.get_submodule(path), nn.LayerNorm({size})))")
+    surgery.words.append(f"LayerNorm put before {len(sizes)} layers, where branches begin and before the last layer")
+
+
+def _enters(layer: Layer, before: Layer | None) -> bool:
+    """Whether a branch begins with a layer: it is given what none before it made."""
+    if not layer.skipped:
+        return False
+    if before is None or not before.skipped or "attention" in (layer.kind, before.kind):
+        return True
+    same_input = before.input == layer.input  # query, key and value of an attention
+    return same_input or _parent(before.path) != _parent(layer.path)
+
+
+def _parent(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def _features(module: Any) -> int:
+    """How many features a module is given; 0 where it is none that says so."""
+    kind = type(module).__name__
+    return int(getattr(module, {"Linear": "in_features", "MultiheadAttention": "embed_dim"}.get(kind, ""), 0))
 
 
 def _between_layers(surgery: Surgery) -> list[Layer]:
@@ -199,9 +245,8 @@ def _normalization_for(surgery: Surgery, layer: Layer, modules: dict[str, Any]) 
 
 
 def _mend(surgery: Surgery) -> None:
-    sick = {
-        p: m for p, m in surgery.modules.items() if type(m).__name__.startswith("BatchNorm") and surgery.concerns(p)
-    }
+    present = {path: m for path, m in surgery.modules.items() if type(m).__name__.startswith("BatchNorm")}
+    sick = {path: m for path, m in present.items() if surgery.concerns(path) or _stands_still(m)}
     if not sick:
         raise CannotApply("the normalisation is called as a function in a forward; it is no module that can be mended")
     seen = {norm.path: norm for norm in surgery.exam.normalizations}
@@ -216,6 +261,11 @@ def _mend(surgery: Surgery) -> None:
             surgery.words.append(f"{path} made anew: scale 1, shift 0, fresh statistics, in training mode")
         surgery.put(path, surgery.new(kind, *sizes).train())
         surgery.statements.append(f'replace("{path}", nn.{kind}({", ".join(map(str, sizes))}))')
+
+
+def _stands_still(module: Any) -> bool:
+    """Whether running statistics hardly follow the batches: a tenth of the usual momentum is seen, a thousandth not."""
+    return module.momentum is not None and module.momentum < 1e-4
 
 
 # Residual connections -----------------------------------------------------------------------------------------------
@@ -235,10 +285,17 @@ def residual(surgery: Surgery) -> None:
         )
     Residual = surgery.define("Residual")
     modules = surgery.modules
+    small = f"gain={1 / math.sqrt(len(alone)):.3g}"
     for layer in alone:
+        surgery.nn.init.xavier_uniform_(modules[layer.path].weight, **_options(small))
         surgery.put(layer.path, Residual(modules[layer.path]))
-    surgery.for_each([layer.path for layer in alone], "replace(path, Residual(model.get_submodule(path)))")
-    surgery.words.append(f"a path around each of {', '.join(layer.path for layer in alone)}")
+    surgery.for_each(
+        [layer.path for layer in alone],
+        f"nn.init.xavier_uniform_(model.get_submodule(path).weight, {small})",
+        "replace(path, Residual(model.get_submodule(path)))",
+    )
+    places = ", ".join(layer.path for layer in alone) if len(alone) <= 6 else f"{len(alone)} layers"
+    surgery.words.append(f"a path around each of {places}, the branches started 1/√{len(alone)} as large")
 
 
 def _square(surgery: Surgery) -> list[Layer]:

@@ -1,13 +1,27 @@
-"""Remedies for the length of steps: clipping, the learning rate, another optimiser."""
+"""Remedies for how steps are made: clipping, the learning rate, another optimiser, regularisation, longer batches."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
+from typing import Any
+
+import numpy as np
 
 from chainrule.doctor.rates import adam, own_optimizer, tune
-from chainrule.doctor.remedies.surgery import CannotApply, Surgery, number
+from chainrule.doctor.remedies.surgery import CannotApply, Surgery, Treatment, number
+from chainrule.doctor.subjects import Subject
+from chainrule.doctor.training import length, take
 
 USUAL_NORM = 1.0
+
+MOST_DROPPED, USUALLY_DROPPED = 0.5, 0.1
+"""Share of units to drop beyond which it is turned down, and to what; Srivastava et al. 2014, section A.4, for 0.5."""
+
+MOST_DECAY, USUAL_DECAY = 1e-2, 1e-4
+"""The same of weight decay."""
+
+USUAL_BATCH = 64
 
 
 def clipping(surgery: Surgery) -> None:
@@ -32,6 +46,46 @@ def clipping(surgery: Surgery) -> None:
     surgery.statements.append(
         f"# in the training loop, after loss.backward():  {surgery.tools.clip}(model.parameters(), {number(new)})"
     )
+
+
+def regularization(surgery: Surgery) -> None:
+    """Turn dropout and weight decay down to what is usual, where they leave too little to learn with."""
+    dropping = [path for path, m in surgery.modules.items() if _dropout(m) > MOST_DROPPED]
+    for path in dropping:
+        surgery.modules[path].p = USUALLY_DROPPED
+    if dropping:
+        surgery.for_each(dropping, f"model.get_submodule(path).p = {USUALLY_DROPPED}")
+        surgery.words.append(f"dropout {USUALLY_DROPPED} in {', '.join(dropping)}")
+    groups = [] if surgery.subject.optimizer is None else surgery.subject.optimizer.param_groups
+    decaying = [group for group in groups if group.get("weight_decay", 0) > MOST_DECAY]
+    if decaying:
+        surgery.words.append(f"weight decay {USUAL_DECAY:g} instead of {number(decaying[0]['weight_decay'])}")
+    for group in decaying:
+        group["weight_decay"] = USUAL_DECAY
+    if not dropping and not decaying:
+        raise CannotApply("there is neither much dropout in modules nor a large weight decay to be turned down")
+
+
+def _dropout(module: Any) -> float:
+    return float(getattr(module, "p", 0.0)) if "Dropout" in type(module).__name__ else 0.0
+
+
+def batch_size(surgery: Surgery) -> None:
+    """More examples in each step, so that their mean and variance say something.
+
+    Source: Wu and He 2018, "Group Normalization", figure 1.
+    """
+    subject = surgery.subject
+    count = length(subject.batch)
+    available = 0 if subject.data is None else length(subject.data)
+    if count >= USUAL_BATCH:
+        raise CannotApply(f"{count} examples in a batch are enough")
+    if available < 2 * USUAL_BATCH:
+        raise CannotApply(f"no data were given that batches of more than {count} examples could be drawn from")
+    rows = np.random.default_rng(surgery.seed).choice(available, USUAL_BATCH, replace=False)
+    surgery.subject = subject.with_(batch=take(subject.data, rows))
+    surgery.words.append(f"batches of {USUAL_BATCH} examples instead of {count}")
+    surgery.statements.append(f"# in the training loop:  batches of {USUAL_BATCH} examples")
 
 
 def learning_rate(surgery: Surgery) -> None:
@@ -59,3 +113,30 @@ def optimizer(surgery: Surgery) -> None:
     surgery.subject = adam(subject, float(number(found)))
     old = f" instead of {options['name']}" if options else ""
     surgery.words.append(f"Adam with learning rate {number(found)}{old}, nothing clipped")
+
+
+RATES = (1e-3, 3e-3, 1e-2)
+"""Learning rates that Adam is often given."""
+
+NEAR = 1.5
+"""Rates that differ by no larger factor are one."""
+
+
+def paces(subject: Subject, rates: Sequence[float] = RATES) -> list[tuple[str, Treatment]]:
+    """The network with other learning rates and with Adam, by the names of the remedies."""
+    if subject.optimizer is None or "lr" not in subject.optimizer.param_groups[0]:
+        return []
+    old = float(subject.optimizer.param_groups[0]["lr"])
+    is_adam = str(subject.optimizer_options["name"]).startswith("Adam")
+    own = [rate for rate in dict.fromkeys([old / 3, old * 3, *(rates if is_adam else ())]) if rate > 0]
+    made = []
+    for rate in [rate for rate in own if not 1 / NEAR < rate / old < NEAR]:
+        words = f"learning rate {number(rate)} instead of {number(old)}"
+        copy = subject.copy()
+        made.append(("learning-rate", Treatment(own_optimizer(copy, float(number(rate))), (words,), (), ())))
+    for rate in () if is_adam else rates:
+        words = (
+            f"Adam with learning rate {number(rate)} instead of {subject.optimizer_options['name']}, nothing clipped"
+        )
+        made.append(("optimizer", Treatment(adam(subject.copy(), rate), (words,), (), ())))
+    return made

@@ -9,6 +9,7 @@ from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.measurements import Examination
 from chainrule.doctor.rules import fitting, signal, training, units, wiring
+from chainrule.doctor.rules.experience import inputs_are_all_alike, knows_its_batch
 
 RULES: tuple[Callable[[Examination, Limits], Iterator[Finding]], ...] = (
     wiring.non_finite,
@@ -62,7 +63,9 @@ EFFECTS: dict[str, frozenset[str]] = {
         "oscillating-loss", "bptt-exploding", "bptt-vanishing", "ill-conditioned",
     }),
     "dying-relu": frozenset({"vanishing-gradient", "cannot-overfit-batch", "slow-convergence"}),
-    "saturated-activation": frozenset({"vanishing-gradient", "cannot-overfit-batch", "slow-convergence"}),
+    "saturated-activation": frozenset({
+        "vanishing-gradient", "cannot-overfit-batch", "slow-convergence", "bptt-vanishing",
+    }),
     "exploding-gradient": frozenset({
         "learning-rate-too-high", "oscillating-loss", "missing-normalization", "cannot-overfit-batch",
         "slow-convergence", "ill-conditioned", "always-clipped",
@@ -88,27 +91,37 @@ EFFECTS: dict[str, frozenset[str]] = {
 """What each fault brings about: these are told as its effects, after it."""
 
 
-_DRIFTS = frozenset({"vanishing-gradient", "exploding-gradient", "missing-normalization"})
-
-
 def brings_about(cause: Finding, effect: Finding) -> bool:
     """Whether one finding is told as the effect of another."""
     if cause.severity < Severity.WARNING or cause.code == effect.code:
         return False
     if effect.code == "shuffled-labels":  # a last resort: what keeps a network from learning looks like it
         return cause.code not in EFFECTS["shuffled-labels"]
-    if cause.code == "dying-relu" and cause.severity < Severity.SEVERE:
-        return effect.code == "slow-convergence"  # many units are off, but enough of the layer is left
-    if effect.code == "dying-relu" and effect.severity < Severity.SEVERE and cause.code in _DRIFTS:
-        return True  # where signals die out or grow from layer to layer, biases or a few inputs decide
     if (cause.code, effect.code) == ("wrong-initialization", "dying-relu") and effect.severity == Severity.SEVERE:
         return cause.evidence.get("scale", 0.0) < 1  # where weights are small, biases alone decide
     return not EFFECTS.get(cause.code, frozenset()).isdisjoint({effect.code, "*"})
 
 
+_BEFORE_LEARNING = frozenset({
+    "vanishing-gradient", "exploding-gradient", "bptt-vanishing", "bptt-exploding", "wrong-initialization",
+    "symmetric-initialization", "missing-normalization", "dying-relu", "saturated-activation", "bottleneck",
+})  # fmt: skip
+"""What keeps a network from learning. One that knows its batch has learned all the same: it is told in a note."""
+
+
 def judge(exam: Examination, limits: Limits) -> tuple[Finding, ...]:
     """Every finding, causes first and the most severe of them at the top; effects carry the code of their cause."""
-    return ordered([finding for rule in RULES for finding in rule(exam, limits)])
+    found = [finding for rule in RULES for finding in rule(exam, limits)]
+    if inputs_are_all_alike(exam):
+        found = [f for f in found if f.code not in _BEFORE_LEARNING]  # there are no signals to speak of
+    if knows_its_batch(exam, limits):
+        found = [replace(f, severity=Severity.NOTE) if f.code in _BEFORE_LEARNING else f for f in found]
+    return ordered(found)
+
+
+def judge_flow(exam: Examination, limits: Limits) -> tuple[Finding, ...]:
+    """What there is to say of the way of the error signal, where nothing else was looked at."""
+    return ordered([*signal.exploding_gradient(exam, limits), *signal.vanishing_gradient(exam, limits)])
 
 
 def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -19,11 +19,12 @@ def unscaled_input(exam: Examination, limits: Limits) -> Iterator[Finding]:
         return
     first, given = exam.layers[0], exam.inputs[0]
     size = math.hypot(first.input.mean, first.input.std)
+    filled = size / math.sqrt(max(1 - first.input.zeros, 1e-12))  # of a 1 among a thousand zeros, 1
     untouched = math.isclose(first.input.std, given.spread.std, rel_tol=1e-3)
     untouched &= exam.examples >= limits.feature_examples
     low, high = given.feature_scales or (1.0, 1.0)
     offset = given.feature_offset or 0.0
-    if size > limits.input_rms_high or 0 < size < limits.input_rms_low:
+    if size > limits.input_rms_high or 0 < filled < limits.input_rms_low:
         ends = f"from {number(first.input.smallest)} to {number(first.input.largest)}"
         what = f"have root mean square {number(size)} ({ends})"
     elif untouched and low > 0 and high / low > limits.feature_ratio:
@@ -140,7 +141,7 @@ def _misfit(loss: Loss) -> str | None:
     out, given, targets = loss.output_shape, loss.targets_shape, loss.targets
     assert targets is not None
     width = out[-1] if len(out) > 1 else 1
-    labels = loss.targets_whole and targets.smallest == 0 and 2 <= (loss.classes or 0) == targets.largest + 1 <= 1000
+    labels = loss.targets_whole and targets.smallest >= 0 and (loss.classes or 0) >= 2
     if loss.name in _REGRESSION:
         if math.prod(loss.compared_shape) > max(math.prod(out), math.prod(given)):
             return (
@@ -148,25 +149,24 @@ def _misfit(loss: Loss) -> str | None:
                 f"{loss.compared_shape}: they broadcast, so every output is compared with every target; give both the "
                 "same shape"
             )
-        if labels and (loss.targets_integer or loss.classes) and _class_like(loss):
+        if labels and _class_like(loss):
             return (
                 f"{loss.name} treats the {loss.classes} class numbers as quantities: class 2 would lie between 1 and "
                 "3; use cross_entropy"
             )
         one_hot = targets.smallest == 0 and targets.largest == 1 and loss.targets_whole and width > 2
-        if one_hot and given == out and abs(targets.mean * width - 1) < 1e-6:
+        squashed = bool(loss.follows) and loss.follows[0] in ("softmax", "sigmoid")
+        if one_hot and squashed and given == out and abs(targets.mean * width - 1) < 1e-6:
             return (
-                f"{loss.name} on one-hot classes: its gradient fades where the output is most wrong; use cross_entropy"
+                f"{loss.name} on one-hot classes after {loss.follows[0]}: its gradient fades where the output is most "
+                "wrong; use cross_entropy"
             )
     if loss.name.startswith("binary_cross_entropy") and (targets.largest > 1 or targets.smallest < 0):
         return f"{loss.name} takes targets between 0 and 1, but they run to {number(targets.largest)}"
     if loss.name == "binary_cross_entropy_with_logits" and out != given and len(out) != len(given):
         return f"{loss.name} is given outputs of shape {out} and targets of shape {given}; give both the same shape"
-    if loss.name in ("cross_entropy", "nll_loss"):
-        if width == 1:
-            return f"{loss.name} over a single output is always 0: there is only one class"
-        if loss.targets_integer and targets.largest < 1 and loss.classes == 1 and targets.count >= 16:
-            return f"all {targets.count} targets are class 0"
+    if loss.name in ("cross_entropy", "nll_loss") and width == 1:
+        return f"{loss.name} over a single output is always 0: there is only one class"
     return None
 
 
@@ -180,6 +180,15 @@ def _opposed(loss: Loss, limits: Limits) -> str | None:
 
 
 def _class_like(loss: Loss) -> bool:
-    """Whether whole numbers from 0 up are names of classes rather than counts."""
-    width = loss.output_shape[-1] if len(loss.output_shape) > 1 else 1
-    return loss.targets_integer or width == loss.classes or (width == 1 and (loss.classes or 0) <= 20)
+    """Whether whole numbers from 0 up are names of classes rather than counts, of which small ones are frequent.
+
+    Two of them may be quantities: the squared error of a probability is a proper score (Brier 1950).
+    """
+    width, targets = loss.output_shape[-1] if len(loss.output_shape) > 1 else 1, loss.targets
+    assert targets is not None
+    classes = loss.classes or 0
+    if width > 1:  # an output for each of them, though the batch may not have all
+        indices = math.prod(loss.targets_shape) * width == math.prod(loss.output_shape) and targets.largest < width
+        return width == classes or (indices and loss.targets_integer)
+    all_seen = targets.smallest == 0 and classes == targets.largest + 1
+    return all_seen and 2 < classes <= 20 and (loss.targets_integer or loss.targets_even)

@@ -5,11 +5,13 @@ it so: the scale of the weights, and missing normalisation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from statistics import linear_regression
 
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
-from chainrule.doctor.measurements import Examination, Layer
+from chainrule.doctor.measurements import Examination, Layer, ParameterState
+from chainrule.doctor.rules.experience import trial_of
 from chainrule.doctor.rules.words import number
 
 
@@ -27,7 +29,7 @@ def vanishing_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
         return  # a layer that starts at zero on purpose lets nothing through in the first step only
     first, last = seen[0], seen[-1]
     ratio = (first.error_signal or 0.0) / seen[-1].error_signal
-    if not ratio < limits.vanishing:
+    if not ratio < limits.vanishing and not (ratio < limits.fading and _stays(exam)):
         return
     weakest = [layer for layer in seen if layer.gain is not None and layer.gain < 0.5]
     worst = min(weakest, key=lambda layer: layer.gain or 0.0, default=first)
@@ -45,14 +47,22 @@ def vanishing_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+def _stays(exam: Examination) -> bool:
+    """Whether over half of the loss on one batch is left after all steps that were tried with the own optimiser."""
+    trial = trial_of(exam, "same")
+    if trial is None or len(trial.losses) < 20:
+        return False
+    return min(trial.end, math.inf if trial.longer is None else trial.longer) > 0.5 * trial.level
+
+
 def exploding_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """The error signal at the first layers is many times that at the last, or overflows."""
     seen = signal_layers(exam)
     if len(seen) < 2 or not seen[-1].error_signal:
         return
     last = seen[-1]
-    top = max(seen, key=lambda layer: _size(layer.error_signal))
-    ratio = _size(top.error_signal) / _size(last.error_signal)
+    top = max(seen, key=lambda layer: _size(_felt(layer)))
+    ratio = _size(_felt(top)) / _size(last.error_signal)
     normalized = sum(layer.normalization is not None for layer in seen) > len(seen) / 2
     limit = limits.exploding_normalized if normalized else limits.exploding
     if not ratio > limit:
@@ -64,13 +74,21 @@ def exploding_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
         worst.path,
         Severity.SEVERE if ratio > limits.exploded else Severity.WARNING,
         {
-            "ratio": ratio, "limit": limit, "largest_at": top.path, "largest_signal": top.error_signal,
+            "ratio": ratio, "limit": limit, "largest_at": top.path, "largest_signal": _felt(top),
             "last": last.path, "last_signal": last.error_signal, **_shares(seen),
         },
-        f"The error signal is {number(last.error_signal)} at {last.path} and {number(top.error_signal)} at "
+        f"The error signal is {number(last.error_signal)} at {last.path} and {number(_felt(top))} at "
         f"{top.path}: {_orders(ratio)} more. {_why(seen)}",
         tuple(dict.fromkeys([worst.path, *(layer.path for layer in strongest)])),
     )  # fmt: skip
+
+
+def _felt(layer: Layer) -> float | None:
+    """The error signal at a layer; behind the normalisation, where there is one, for before it, it is as large as the
+    weights are small.
+    """
+    behind = layer.activation.error_signal if layer.normalization and layer.activation else None
+    return layer.error_signal if behind is None else behind
 
 
 def _size(x: float | None) -> float:
@@ -122,25 +140,31 @@ GAINS = {"relu": math.sqrt(2), "leaky_relu": math.sqrt(2), "gelu": math.sqrt(2),
 
 
 def weight_scale(layer: Layer) -> float:
-    """std(weight)·√fan_in over the gain its activation asks for: 1 for He's and Xavier's initialisation."""
+    """std(weight)·√fan_in over the gain its activation asks for: 1 for He's and Xavier's initialisation.
+
+    Initialisations that go by the mean of both fans, or, orthogonal ones, by the larger, are below 1 where the fan-out
+    is larger; there they are right if they are right by that.
+    """
     gain = GAINS.get(layer.activation.name, 1.0) if layer.activation else 1.0
-    return layer.weight.std * math.sqrt(layer.fan_in) / gain
+    by_input, by_output = (layer.weight.std * math.sqrt(max(fan, 1)) / gain for fan in (layer.fan_in, layer.fan_out))
+    return max(by_input, min(by_output, 1.0))
 
 
 def wrong_initialization(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """The weights of some layers are too large or too small for their fan-in and activation."""
     wrong: list[tuple[float, Layer, float]] = []
     hidden = exam.layers[:-1]
+    states = {parameter.path: parameter for parameter in exam.parameters}
     told = {finding.layer for finding in through_time(exam, limits) if finding.code == "bptt-exploding"}
     for layer in exam.layers:
-        if layer.path in told:
-            continue  # that says more: which of its matrices is too large, and what it does
-        if layer.kind == "embedding" or layer.weight.count < 16 or _is_trained(exam, layer, limits):
+        if layer.path in told and not _input_weights_too_large(exam, layer, limits):
+            continue  # it is the recurrence alone: that says more, for it says what it does
+        if layer.kind == "embedding" or layer.weight.count < 16 or _is_trained(states, layer, limits):
             continue
-        scale = weight_scale(layer)
+        scale = _scale(exam, layer)
         normalized = layer.normalization is not None
         small = scale < limits.weight_scale_low and layer in hidden and not layer.skipped and not normalized
-        if small and layer.kind in ("linear", "convolution", "product"):
+        if small and not _makes_up(exam, layer) and layer.kind in ("linear", "convolution", "product"):
             wrong.append((limits.weight_scale_low / max(scale, 1e-12), layer, scale))
         elif scale > limits.weight_scale_high and not normalized:
             wrong.append((scale / limits.weight_scale_high, layer, scale))
@@ -166,14 +190,42 @@ def wrong_initialization(exam: Examination, limits: Limits) -> Iterator[Finding]
     )  # fmt: skip
 
 
-def _is_trained(exam: Examination, layer: Layer, limits: Limits) -> bool:
+def _makes_up(exam: Examination, layer: Layer) -> bool:
+    """Whether something between a layer and the next makes up for small weights, such as the factor before the sines of
+    Sitzmann et al. 2020.
+    """
+    after = exam.layers[exam.layers.index(layer) + 1].input
+    return math.hypot(after.mean, after.std) > 3 * math.hypot(layer.output.mean, layer.output.std)
+
+
+def _scale(exam: Examination, layer: Layer) -> float:
+    """`weight_scale`; of a layer of several matrices, such as a recurrent one, that of the largest."""
+    return max(_matrix_scales(exam, layer).values(), default=weight_scale(layer))
+
+
+def _matrix_scales(exam: Examination, layer: Layer) -> dict[str, float]:
+    if layer.kind not in ("recurrent", "attention"):
+        return {}
+    return {
+        state.path: state.norm / math.sqrt(max(state.shape[0], 1))
+        for state in exam.parameters
+        if state.path in layer.parameters and len(state.shape) == 2
+    }
+
+
+def _input_weights_too_large(exam: Examination, layer: Layer, limits: Limits) -> bool:
+    """Whether the matrices of a recurrent layer that take its input are too large as well as the recurrent ones."""
+    scales = _matrix_scales(exam, layer)
+    return any(scale > limits.weight_scale_high for path, scale in scales.items() if "weight_ih" in path)
+
+
+def _is_trained(states: Mapping[str, ParameterState], layer: Layer, limits: Limits) -> bool:
     """Whether a bias of a layer is far larger than any initialisation makes it: the weights then come from training."""
     return any(
         len(parameter.shape) == 1
-        and parameter.path in layer.parameters
         and layer.kind != "recurrent"
         and parameter.norm * math.sqrt(layer.fan_in / parameter.shape[0]) > limits.trained_bias
-        for parameter in exam.parameters
+        for parameter in (states[path] for path in layer.parameters if path in states)
     )
 
 
@@ -186,7 +238,7 @@ def missing_normalization(exam: Examination, limits: Limits) -> Iterator[Finding
     if len(sizes) < 4:
         return
     (low, lowest), (high, highest) = min(sizes, key=lambda e: e[0]), max(sizes, key=lambda e: e[0])
-    if not high / low > limits.drift:
+    if not min(_trend([size for size, _ in sizes]), high / low) > limits.drift:
         return
     yield Finding(
         "missing-normalization",
@@ -203,6 +255,12 @@ def missing_normalization(exam: Examination, limits: Limits) -> Iterator[Finding
         f"{lowest.path} to {number(high)} at {highest.path}.",
         tuple(layer.path for layer in plain[:-1]),
     )
+
+
+def _trend(sizes: list[float]) -> float:
+    """By how many times sizes grow or fade from the first to the last, along the line through their logarithms."""
+    logarithms, places = [math.log(size) for size in sizes], range(len(sizes))
+    return math.exp(abs(linear_regression(places, logarithms).slope) * (len(sizes) - 1))
 
 
 # Through time -------------------------------------------------------------------------------------------------------

@@ -10,12 +10,8 @@ from statistics import median
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.measurements import Examination, Trial
+from chainrule.doctor.rules.experience import inputs_are_all_alike, knows_its_batch, trial_of
 from chainrule.doctor.rules.words import number, percent
-
-
-def trial_of(exam: Examination, *kinds: str) -> Trial | None:
-    """The first trial of one of these kinds."""
-    return next((trial for kind in kinds for trial in exam.trials if trial.kind == kind), None)
 
 
 def learning_rate_too_high(exam: Examination, limits: Limits) -> Iterator[Finding]:
@@ -24,12 +20,13 @@ def learning_rate_too_high(exam: Examination, limits: Limits) -> Iterator[Findin
     if trial is None or len(trial.losses) < 2 or not math.isfinite(trial.losses[0]):
         return
     start, worst = trial.losses[0], max(_bad(loss) for loss in trial.losses[1:])
-    end = _bad(trial.losses[-1])
+    end = trial.end
     length = median(trial.update_ratios[:2]) if trial.update_ratios else 0.0
-    grows = end > limits.loss_growth * abs(start) + 1e-3
+    grows = end > limits.loss_growth * trial.level + 1e-3
     leap = max(trial.update_ratios[:2], default=0.0)
-    stuck = length > limits.update_high and end > 0.9 * start
-    overshoots = _oscillates(trial) and trial.best is not None and end > 0.3 * start and end > limits.slow * trial.best
+    long = length > limits.update_high if trial.best is not None else length > 1
+    stuck = long and end > 0.9 * trial.level and (trial.best is None or _shorter_helps(trial))
+    overshoots = _oscillates(trial) and _shorter_helps(trial)
     if not (grows or stuck or leap > limits.update_leap or overshoots):
         return
     rate = exam.optimizer.get("lr")
@@ -43,6 +40,13 @@ def learning_rate_too_high(exam: Examination, limits: Limits) -> Iterator[Findin
         f"{trial.optimizer}: in {len(trial.losses) - 1} steps on the same batch the loss went from {number(start)} to "
         f"{number(end)}, and one step moved the weights by {percent(min(length, 99))} of their size.",
     )  # fmt: skip
+
+
+def _shorter_helps(trial: Trial) -> bool:
+    """Whether the same optimiser has half the loss, on average, with a tenth or a hundredth of its rate: the experiment
+    that tells steps that are too long from a loss that is slow to fall, or noisy, for other reasons.
+    """
+    return trial.slower is not None and 2 * trial.slower < trial.mean
 
 
 def _bad(loss: float) -> float:
@@ -62,6 +66,8 @@ def learning_rate_too_low(exam: Examination, limits: Limits) -> Iterator[Finding
     tuned = trial is not None and trial.best is not None and trial.losses[0] - trial.best > 0.1 * abs(trial.losses[0])
     if not (length < limits.update_low or (idle and tuned and length < 100 * limits.update_low)):
         return
+    if knows_its_batch(exam, limits):
+        return  # there is nothing left to step for
     yield Finding(
         "learning-rate-too-low",
         "",
@@ -83,7 +89,7 @@ def oscillating_loss(exam: Examination, limits: Limits) -> Iterator[Finding]:
     if trial is None:
         return
     endless = len(trial.losses) >= 8 and _momentum(exam) > limits.momentum
-    if not (_oscillates(trial) or _comes_back(trial) or endless):
+    if not (((_oscillates(trial) or _comes_back(trial)) and _shorter_helps(trial)) or endless):
         return
     changes, ups, turns, way = _course(trial)
     said = (
@@ -112,19 +118,16 @@ def oscillating_loss(exam: Examination, limits: Limits) -> Iterator[Finding]:
 def _course(trial: Trial) -> tuple[list[float], float, float, float]:
     """The changes of the loss, the sum of its rises, the share of turns, and how far it fell in the end."""
     changes = [b - a for a, b in pairwise(trial.losses)]
-    ups = sum(change for change in changes if change > 0)
     turns = sum(a * b < 0 for a, b in pairwise(changes)) / max(len(changes) - 1, 1)
-    return changes, ups, turns, trial.losses[0] - trial.losses[-1]
+    return changes, trial.rises, turns, trial.losses[0] - trial.losses[-1]
 
 
 def _oscillates(trial: Trial) -> bool:
-    """Whether the loss rose by more than it fell, turning again and again, and has not settled far below its start."""
+    """Whether the loss rose by more than it fell, turning again and again."""
     if len(trial.losses) < 8 or not all(map(math.isfinite, trial.losses)):
         return False
     _, ups, turns, way = _course(trial)
-    last = trial.losses[-max(len(trial.losses) // 8, 1) :]
-    settled = sum(last) / len(last) < 0.3 * abs(trial.losses[0])
-    return ups > 0.5 * abs(trial.losses[0]) and ups > way and turns > 0.1 and not settled
+    return ups > 0.5 * trial.level and ups > way and turns > 0.1
 
 
 def _momentum(exam: Examination) -> float:
@@ -138,53 +141,70 @@ def _half_life(exam: Examination) -> float:
 
 
 def _comes_back(trial: Trial) -> bool:
-    """Whether the loss was much lower already, and a tuned copy stays there: slow swings, as of too much momentum."""
-    if len(trial.losses) < 8 or trial.best is None or not all(map(math.isfinite, trial.losses)):
+    """Whether the loss was much lower already: slow swings, as of too much momentum."""
+    if len(trial.losses) < 8 or not all(map(math.isfinite, trial.losses)):
         return False
-    end = trial.losses[-1]
-    return end > 2 * min(trial.losses) and end > 0.1 * trial.losses[0] and trial.best <= 0.5 * end
+    return trial.end > 2 * min(trial.losses) and trial.end > 0.3 * trial.level
 
 
 def slow_convergence(exam: Examination, limits: Limits) -> Iterator[Finding]:
-    """A tuned copy of the network gets much further in as many steps."""
+    """A tuned copy of the network gets much further than the own optimiser does, even with four times the steps."""
     trial = trial_of(exam, "same")
-    if trial is None or trial.best is None or len(trial.losses) < 20 or not math.isfinite(trial.losses[-1]):
+    if trial is None or trial.best is None or trial.longer is None or _shorter_helps(trial):
         return
-    start, end = trial.losses[0], trial.losses[-1]
-    if not (end > limits.slow * max(trial.best, 0.02 * start) and end > 0.3 * start):
+    start, end = trial.losses[0], trial.end
+    further = end > limits.slow * trial.best or trial.level - trial.best > limits.slow * (trial.level - trial.longer)
+    if not (further and trial.longer > limits.slow_left * trial.level):
         return
     yield Finding(
         "slow-convergence",
         "",
         Severity.WARNING,
-        {"loss": end, "tuned_loss": trial.best, "limit": limits.slow, "steps": len(trial.losses) - 1},
+        {"loss": end, "longer": trial.longer, "tuned_loss": trial.best, "steps": len(trial.losses) - 1,
+         "limits": (limits.slow, limits.slow_left)},
         f"In {len(trial.losses) - 1} steps on one batch {trial.optimizer} brings the loss from {number(start)} to "
-        f"{number(end)}; {trial.best_optimizer} brings it to {number(trial.best)}.",
-    )
+        f"{number(end)}, and in four times as many to {number(trial.longer)}; {trial.best_optimizer} brings it to "
+        f"{number(trial.best)}.",
+    )  # fmt: skip
 
 
 def cannot_overfit_batch(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """Even a tuned copy cannot learn one batch by heart."""
+    if inputs_are_all_alike(exam):
+        yield _nothing_to_go_by(exam)
+        return
     trial = trial_of(exam, "same")
     if trial is None or trial.best is None or len(trial.losses) < 50:
         return
-    start = max(abs(trial.losses[0]), 1e-12)
-    own = _bad(min(trial.losses, key=_bad)) / start
+    level = max(trial.level, 1e-12)
+    own = min(_bad(loss) for loss in (*trial.losses, math.inf if trial.longer is None else trial.longer)) / level
     pulled = _decay_over_gradient(exam)
     if own > limits.overfit and pulled > 1:
         yield _held_down(exam, trial, own, pulled, limits)
         return
-    left = min(trial.best / start, own, math.inf if trial.lowest is None else trial.lowest / start)
-    if not left > limits.overfit:
+    left = min(trial.best / level, own, math.inf if trial.lowest is None else trial.lowest / level)
+    stays = left > limits.overfit and (trial.learned is None or trial.learned >= limits.learned)
+    if not stays and (trial.learned or 0.0) <= limits.like_anybodys:
         return
     yield Finding(
         "cannot-overfit-batch",
         "",
         Severity.SEVERE,
-        {"share_left": left, "limit": limits.overfit, "steps": len(trial.losses) - 1},
+        {"share_left": left, "limit": limits.overfit, "learned": trial.learned, "steps": len(trial.losses) - 1},
         f"After {len(trial.losses) - 1} steps on one batch {percent(left)} of the loss is left, with "
-        f"{trial.best_optimizer} too: something in the model or the loss is broken; this is no matter of "
-        "generalisation.",
+        f"{trial.best_optimizer} and four times the steps too: something in the model or the loss is broken; this is "
+        "no matter of generalisation.",
+    )
+
+
+def _nothing_to_go_by(exam: Examination) -> Finding:
+    return Finding(
+        "cannot-overfit-batch",
+        "",
+        Severity.SEVERE,
+        {"inputs": exam.inputs[0].spread.mean},
+        f"All inputs of the batch are {number(exam.inputs[0].spread.mean)}: the network has nothing to tell its "
+        f"{exam.examples} examples apart by.",
     )
 
 
@@ -223,7 +243,8 @@ def shuffled_labels(exam: Examination, limits: Limits) -> Iterator[Finding]:
     before, after = trial.validation
     fall = _fall(trial)
     chance = before if trial.chance is None else trial.chance
-    if after < limits.held_out * chance or max(related.neighbours, related.features) > limits.related:
+    signs = (related.neighbours, related.features, trial.beyond_chance or 0.0)
+    if after < limits.held_out * chance or max(signs) > limits.related:
         return
     yield Finding(
         "shuffled-labels",
@@ -234,6 +255,7 @@ def shuffled_labels(exam: Examination, limits: Limits) -> Iterator[Finding]:
             "held_out_before": before,
             "held_out_after": after,
             "chance": trial.chance,
+            "beyond_chance": trial.beyond_chance,
             "neighbours": related.neighbours,
             "features": related.features,
             "limit": limits.related,
@@ -253,7 +275,8 @@ def always_clipped(exam: Examination, limits: Limits) -> Iterator[Finding]:
         norm = exam.optimizer.get("clip_norm")
         typical = median(trial.gradient_norms)
         factor = typical / norm if isinstance(norm, float) and norm else math.inf
-        if factor < limits.clipping:
+        few = trial.kind == "same" and len(trial.losses) < 20
+        if factor < limits.clipping * (10 if few else 1) or not _clipping_costs(exam, trial):
             continue
         yield Finding(
             "always-clipped",
@@ -265,6 +288,15 @@ def always_clipped(exam: Examination, limits: Limits) -> Iterator[Finding]:
             "times smaller than it says.",
         )
         return
+
+
+_SCALE_FREE = frozenset({"Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta", "Lion"})
+
+
+def _clipping_costs(exam: Examination, trial: Trial) -> bool:
+    """Not where the optimiser divides by the gradient's size anyway, nor where the batch is learned all the same."""
+    learns = trial.kind == "same" and len(trial.losses) >= 20 and trial.end < 0.3 * trial.level
+    return exam.optimizer.get("name") not in _SCALE_FREE and not learns
 
 
 def ill_conditioned(exam: Examination, limits: Limits) -> Iterator[Finding]:

@@ -25,14 +25,16 @@ def dying_relu(exam: Examination, limits: Limits) -> Iterator[Finding]:
     ]
     if not dead:
         return
-    worst = max(dead, key=lambda activation: activation.zero_units)
+    skipped = {layer.activation for layer in exam.layers if layer.skipped}
+    severe = [a for a in dead if a.zero_units > limits.dead_units and a not in skipped]
+    worst = severe[0] if severe else max(dead, key=lambda activation: activation.zero_units)  # what follows gets zeros
     paths = [_fed_by(exam, activation) for activation in dead]
     first = _fed_by(exam, worst)
     yield Finding(
         "dying-relu",
         first,
-        Severity.SEVERE if worst.zero_units > limits.dead_units else Severity.WARNING,
-        {"zero_units": worst.zero_units, "limit": limits.zero_units, "mean": worst.output.mean},
+        Severity.SEVERE if severe else Severity.NOTE,
+        {"zero_units": worst.zero_units, "limit": limits.dead_units, "mean": worst.output.mean},
         f"{percent(worst.zero_units)} of the units after {first} are zero for all {exam.examples} examples: their "
         "derivative is 0, so they get no gradient and cannot come back. Their inputs are negative throughout: the bias "
         "or the weights pushed them there, often by too long a step.",
@@ -42,6 +44,7 @@ def dying_relu(exam: Examination, limits: Limits) -> Iterator[Finding]:
 
 def saturated_activation(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """Over half of the elements of a bounded activation sit where its derivative is almost zero."""
+    yield from _stuck_gates(exam, limits)
     inner = {layer.activation for layer in exam.layers[:-1] if layer.activation} | _not_last(exam)
     stuck = [
         activation
@@ -63,6 +66,26 @@ def saturated_activation(exam: Examination, limits: Limits) -> Iterator[Finding]
         f"under a twentieth of its largest value.{sizes} Hardly any gradient gets through.",
         tuple(dict.fromkeys([first, *(_fed_by(exam, a) for a in stuck), *(a.path for a in stuck)])),
     )
+
+
+def _stuck_gates(exam: Examination, limits: Limits) -> Iterator[Finding]:
+    for layer in exam.time:
+        limit_of = {name: limits.saturated if "gate" in name else limits.saturated_state for name in layer.stuck}
+        name = max(layer.stuck, key=lambda name: layer.stuck[name] / limit_of[name], default="")
+        share = layer.stuck.get(name, 0.0)
+        if not name or share <= limit_of[name]:
+            continue
+        how = "held at 1" if name == "update gate" else "shut" if name.endswith("gate") else "at an end of its tanh"
+        yield Finding(
+            "saturated-activation",
+            layer.path,
+            Severity.SEVERE if share > 0.8 else Severity.WARNING,
+            {"saturated": share, "limit": limit_of[name], "gate": name},
+            f"In {percent(share)} of the elements of {layer.path} the {name} is {how}, where its derivative is under a "
+            "twentieth of its largest value: nothing passes, and hardly any gradient gets there to change that.",
+            (layer.path,),
+        )
+        return
 
 
 def _not_last(exam: Examination) -> set[Activation]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.measurements import Examination
+from chainrule.doctor.rules.experience import trial_of
 from chainrule.doctor.rules.words import number, percent
 
 
@@ -65,6 +66,20 @@ def detached_graph(exam: Examination, limits: Limits) -> Iterator[Finding]:
     )
 
 
+def _reconstructs(exam: Examination) -> bool:
+    """Whether the targets are as many numbers as the inputs are: an autoencoder is narrow on purpose."""
+    loss = exam.loss
+    if loss is None or loss.targets is None or not exam.inputs:
+        return False
+    return loss.targets.count == exam.inputs[0].spread.count > exam.examples and not loss.targets_integer
+
+
+def _learns_its_batch(exam: Examination) -> bool:
+    """Whether the network learned its batch in a few steps: then enough passes through its narrowest layer."""
+    trial = trial_of(exam, "same")
+    return trial is not None and len(trial.losses) >= 20 and trial.end < 0.2 * trial.level
+
+
 def unused_parameter(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """Parameters that the loss does not depend on, or that no optimiser moves."""
     if exam.loss is not None and not exam.loss.recorded:
@@ -76,9 +91,13 @@ def unused_parameter(exam: Examination, limits: Limits) -> Iterator[Finding]:
         if parameter.trainable and not parameter.reached and not parameter.path.startswith(cut)
     ]
     forgotten = [p.path for p in exam.parameters if p.trainable and p.reached and p.optimized is False]
-    for paths, why in (
-        (idle, "no gradient reaches it: the forward pass does not use it"),
-        (forgotten, "it has a gradient, but the optimizer does not hold it"),
+    for paths, why, severity in (
+        (idle, "no gradient reaches it: the forward pass does not use it", Severity.WARNING),
+        (
+            forgotten,
+            "it has a gradient, but the optimizer does not hold it",
+            Severity.NOTE if _lower_part(exam, forgotten) else Severity.WARNING,
+        ),
     ):
         if paths:
             owner = paths[0].rpartition(".")[0] or paths[0]
@@ -86,11 +105,17 @@ def unused_parameter(exam: Examination, limits: Limits) -> Iterator[Finding]:
             yield Finding(
                 "unused-parameter",
                 owner,
-                Severity.WARNING,
+                severity,
                 {"parameters": tuple(paths)},
                 f"{paths[0]}{more}: {why}.",
                 tuple(dict.fromkeys(path.rpartition(".")[0] or path for path in paths)),
             )
+
+
+def _lower_part(exam: Examination, paths: list[str]) -> bool:
+    """Whether parameters are all those of the first layers, and no others: features that are left as they are."""
+    held = [not set(layer.parameters) & set(paths) for layer in exam.layers]
+    return bool(held) and held[-1] and held == sorted(held)
 
 
 def dead_batchnorm(exam: Examination, limits: Limits) -> Iterator[Finding]:
@@ -135,6 +160,8 @@ def dead_batchnorm(exam: Examination, limits: Limits) -> Iterator[Finding]:
 
 def bottleneck(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """A hidden layer several times narrower than those around it, and than the classes that must be told apart."""
+    if _reconstructs(exam) or _learns_its_batch(exam):
+        return
     layers = [layer for layer in exam.layers if layer.kind != "embedding"]
     loss = exam.loss
     for place in range(len(layers) - 1):

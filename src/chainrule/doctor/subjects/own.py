@@ -144,11 +144,15 @@ def _key(x: Any) -> Hashable:
 
 
 def _enter(observer: Observer, path: str, module: Any, arguments: tuple) -> None:
-    _find_cuts(observer, path, arguments)
+    if observer.looks_for_cuts:
+        _find_cuts(observer, path, arguments)
     observer.enter(path, module)
 
 
 def _leave(observer: Observer, path: str, module: Any, arguments: tuple, output: Any) -> None:
+    if isinstance(output, Tensor) and isinstance(output._node, Node) and not observer.is_whole(module):
+        observer.leave(path, module)
+        return
     whole = observer.is_whole(module)
     constant = [
         _raw(leaf) for leaf in leaves(output) if not (isinstance(leaf, Tensor) and isinstance(leaf._node, Node))
@@ -168,7 +172,8 @@ def _leave(observer: Observer, path: str, module: Any, arguments: tuple, output:
             path=path,
             parameters=[f"{path}.{name}" if path else name for name, _ in module.named_parameters()],
         )
-    _find_cuts(observer, path, output, inside=path)
+    if observer.looks_for_cuts:
+        _find_cuts(observer, path, output, inside=path)
 
 
 def _find_cuts(observer: Observer, path: str, values: Any, inside: str = "") -> None:
@@ -183,10 +188,11 @@ def _tell(observer: Observer, node: Node, inputs: Sequence[Any], values: list) -
     if primitive is None or primitive is select_output:
         return
     made = values[len(inputs) :]
-    observer.arrays.update((id(part), part) for part in made if type(part) is np.ndarray)
-    for x in inputs:
-        if isinstance(x, Tensor) and x._node is None and id(_raw(x)) in observer.arrays:
-            observer.cut("detach", observer.path)
+    if observer.looks_for_cuts:
+        observer.arrays.update((id(part), part) for part in made if type(part) is np.ndarray)
+        for x in inputs:
+            if isinstance(x, Tensor) and x._node is None and id(_raw(x)) in observer.arrays:
+                observer.cut("detach", observer.path)
     name = _OWN_NAMES.get(primitive.name) or canonical(primitive.name)
     observer.operation(
         name,
@@ -204,7 +210,8 @@ def _listen(node: Node, hear: Callable[[Any], None]) -> None:
     node.hooks = [*(node.hooks or ()), hook]
 
 
-def local_derivative(primitive: Primitive, values: Sequence[Any], params: Any) -> Any:
-    """f′ of an elementwise primitive, from the row (x, y)."""
+def local_derivative(primitive: Primitive, values: Sequence[Any], params: Any, limit: int | None = None) -> Any:
+    """f′ of an elementwise primitive, from the row (x, y); at about `limit` elements, if there is one."""
+    values = [statistics.sampled(value, limit) for value in values]
     rule = primitive.rule(0)
     return rule.local(namespace_of(values[-1]), *rule.keep(values, params))  # type: ignore[misc]

@@ -16,7 +16,6 @@ from typing import Any
 
 import optree
 
-from chainrule.doctor import statistics
 from chainrule.doctor.observation import Observer
 
 
@@ -150,8 +149,8 @@ class Subject(ABC):
             yield
 
     def number(self, loss: Any) -> float:
-        """The value of a loss."""
-        return float(statistics.as_numpy(self.array(loss)).reshape(()))
+        """The value of a loss, a tensor or the array in it."""
+        return float(self.array(loss).item())
 
     # Making values ----------------------------------------------------------------------------------------------
 
@@ -212,23 +211,44 @@ def around(
     after: Callable[[], None] = lambda: None,
     applies: Callable[[Any], bool] = lambda _: True,
 ) -> Iterator[None]:
-    """Inside, a method of a class runs between `before(self)` and `after()`, where `applies(self)`."""
-    method = getattr(owner, name)
+    """Inside, a method of a class runs between `before(self)` and `after()`, where `applies(self)`.
 
-    @wraps(method)
-    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not applies(self):
-            return method(self, *args, **kwargs)
-        before(self)
-        result = method(self, *args, **kwargs)
-        after()
-        return result
-
-    setattr(owner, name, watched)
+    Those who do this to the same method share one wrapper, so that any of them may be the first to leave.
+    """
+    here = (applies, before, after)
+    if (owner, name) not in _around:
+        _wrap(owner, name)
+    method, watchers = _around[owner, name]
+    watchers.append(here)
     try:
         yield
     finally:
-        setattr(owner, name, method)
+        watchers.remove(here)
+        if not watchers:
+            setattr(owner, name, method)
+            del _around[owner, name]
+
+
+_around: dict[tuple[type, str], tuple[Callable, list[tuple[Callable, Callable, Callable]]]] = {}
+"""The wrapped methods: what they were, and who watches them."""
+
+
+def _wrap(owner: type, name: str) -> None:
+    method = getattr(owner, name)
+    watchers: list[tuple[Callable, Callable, Callable]] = []
+
+    @wraps(method)
+    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        present = [watcher for watcher in watchers if watcher[0](self)]
+        for _, before, _ in present:
+            before(self)
+        result = method(self, *args, **kwargs)
+        for _, _, after in present:
+            after()
+        return result
+
+    _around[owner, name] = method, watchers
+    setattr(owner, name, watched)
 
 
 def is_scalar(tensor: Any) -> bool:
@@ -245,7 +265,10 @@ def parts(batch: Any) -> tuple[Any, Any]:
 
 def leaves(tree: Any) -> list[Any]:
     """The arrays in inputs or outputs, whatever they are packed in."""
-    return [leaf for leaf in optree.tree_leaves(tree) if hasattr(leaf, "shape") and hasattr(leaf, "dtype")]
+    if isinstance(tree, tuple) and len(tree) == 1:
+        tree = tree[0]
+    found = [tree] if hasattr(tree, "shape") else optree.tree_leaves(tree)
+    return [leaf for leaf in found if hasattr(leaf, "shape") and hasattr(leaf, "dtype")]
 
 
 @contextmanager

@@ -13,8 +13,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from chainrule.core.namespace import namespace_of
+from chainrule.core.primitive import Primitive
 from chainrule.doctor import statistics
 from chainrule.doctor.observation import Observer
+from chainrule.doctor.subjects.own import local_derivative
 from chainrule.doctor.subjects.subject import DoctorError, Step, Subject, all_removed, around, is_scalar, leaves
 from chainrule.doctor.vocabulary import ACTIVATIONS, WHOLE, canonical
 from chainrule.nn import functional
@@ -161,11 +163,12 @@ _UNSEEN = frozenset({"get", "set", "backward", "size", "dim", "is_floating_point
 def _tell(
     observer: Observer, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, recorded: bool
 ) -> None:
-    made = next((x for x in leaves(result) if isinstance(x, torch.Tensor)), None)
+    results = leaves(result)
+    made = next((x for x in results if isinstance(x, torch.Tensor)), None)
     if made is None or not made.is_floating_point():
         return
-    given = [x for x in leaves([args, dict(kwargs)]) if isinstance(x, torch.Tensor)]
-    observer.alive += [*given, *leaves(result)]  # identities are of living objects
+    given = [x for part in (*args, *kwargs.values()) for x in leaves(part) if isinstance(x, torch.Tensor)]
+    observer.alive += [*given, *results]  # identities are of living objects
     if name in ("detach", "data") and recorded:
         observer.cut("detach", observer.path)
     elif recorded and not torch.is_grad_enabled():
@@ -175,24 +178,31 @@ def _tell(
         return
     observer.operation(
         name,
-        [(id(x), x.detach()) for x in given],
-        [(id(x), x.detach()) for x in leaves(result)],
+        [(id(x), x if id(x) in observer.parameters else _seen(x)) for x in given],
+        [(id(x), _seen(x)) for x in results],
         partial(_listen, made),
         partial(_slope, name, given[0], made, kwargs) if name in ACTIVATIONS else None,
     )
 
 
 def _listen(made: torch.Tensor, hear: Callable[[Any], None]) -> None:
-    made.register_hook(lambda g: hear(g.detach()))
+    made.register_hook(lambda g: hear(_seen(g)))
 
 
-def _slope(name: str, x: torch.Tensor, y: torch.Tensor, kwargs: Mapping[str, Any]) -> Any:
-    """The local derivative, by chainrule's own rule."""
+def _seen(x: torch.Tensor) -> Any:
+    """The array in a tensor, to be looked at."""
+    return statistics.on_host(x.detach())
+
+
+def _slope(name: str, x: torch.Tensor, y: torch.Tensor, kwargs: Mapping[str, Any], limit: int | None) -> Any:
+    """The local derivative, by chainrule's own rule, at about `limit` elements, if there is one."""
     function = getattr(functional, name, None)
     if function is None or (x is y and name != "relu"):  # changed in place: its input is gone
         return None
+    values = statistics.floating(statistics.sampled(x.detach(), limit))
+    if isinstance(function, Primitive):
+        return local_derivative(function, (values, statistics.floating(statistics.sampled(y.detach(), limit))), {})
     options = {key: kwargs[key] for key in ("negative_slope", "alpha", "beta", "approximate") if key in kwargs}
-    values = statistics.floating(x.detach())
     return jvp(partial(function, **options), (values,), (namespace_of(values).ones_like(values),))[1]
 
 

@@ -1,0 +1,284 @@
+"""The search for a cure: from the remedies that findings ask for to the best combination of them.
+
+Greedy: the best remedy is kept, and others are put on top of it for as long as that measurably helps. At last the
+length of the steps is fitted to what has become of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from chainrule.doctor.bench import LEGS, Bench, Trainee, better, front, order, with_flow
+from chainrule.doctor.cure import Cure, joined, ranked
+from chainrule.doctor.examination import examine
+from chainrule.doctor.finding import Finding, Severity
+from chainrule.doctor.limits import Limits
+from chainrule.doctor.measurements import Examination
+from chainrule.doctor.remedies import CannotApply, Treatment, apply
+from chainrule.doctor.remedies.steps import paces
+from chainrule.doctor.report import Report
+from chainrule.doctor.rules import judge
+from chainrule.doctor.subjects import DoctorError, Subject
+from chainrule.doctor.through_time import through_time
+from chainrule.doctor.training import Progress, split_of
+
+LONGER = 4
+"""If nothing helps, the best ones are trained on to this many times as many steps."""
+
+MOST = 4
+"""So many remedies are put on top of each other at most, before the length of the steps is looked at."""
+
+NOTABLY_LESS, TWICE = 0.9, 2
+"""Other learning rates and optimisers must bring the loss to this share, and must still do so after twice the steps:
+what is fastest at first is often too fast later.
+"""
+
+PACE = ("learning-rate", "optimizer")
+"""What fits the length of the steps; it comes last."""
+
+ADAM = 3e-3
+"""The learning rate of Adam for networks that diverge with the optimiser they have."""
+
+FEW = 4
+"""So many are tried at most on top of one that helped."""
+
+GENERAL = (
+    "normalization", "initialization", "activation", "residual", "regularization", "input-scaling", "optimizer",
+)  # fmt: skip
+"""What is tried where nothing that the findings ask for helps."""
+
+
+@dataclass
+class _Tried:
+    """A cure, and the copy it was tried on."""
+
+    cure: Cure
+    trainee: Trainee
+
+
+@dataclass
+class Search:
+    """The way from an untreated network to a cured one.
+
+    Attributes:
+        bench: where remedies are tried.
+        limits: for the judgement of networks that are half cured.
+        exam: what was measured of the untreated network.
+        asked: the remedies that the findings ask for, by name.
+        untreated: a copy without any remedy.
+        tried: the cures so far.
+        refused: names of remedies that could not be applied, and why.
+        best: the best cure so far; None where none helped.
+    """
+
+    bench: Bench
+    limits: Limits
+    exam: Examination
+    asked: dict[str, list[Finding]]
+    untreated: Trainee
+    tried: list[_Tried] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    best: Cure | None = None
+
+    @classmethod
+    def of(cls, report: Report, subject: Subject, steps: int, seed: int, progress: Progress) -> Search:
+        """A search for what cures a network that was reported on; the untreated one is trained."""
+        subject = _with_optimizer(subject)
+        bench = Bench(subject, split_of(subject, seed=seed), steps, seed, progress)
+        untreated = bench.trainee(subject)
+        bench.train(untreated, steps)
+        untreated.outcome = with_flow(untreated)
+        return cls(bench, report.limits, _timed(report.examination, subject), _asked_for(report.findings), untreated)
+
+    def run(self) -> None:
+        """Find the best cure."""
+        if not self._improve([*self.asked]) and self.asked:
+            placed = [name for name, findings in self.asked.items() if _where(findings)]
+            general = [name for name in GENERAL if name in placed or name not in self.asked]
+            self._improve(general, everywhere=True) or self._longer()
+        for _ in range(MOST - 1):
+            if self.best is None or self.best.after.perfect or not self._improve(self._companions(self.best)):
+                break
+        if self.best is not None and not self.best.after.perfect:
+            self._fit_steps(self.best)
+
+    @property
+    def cures(self) -> list[Cure]:
+        """All that were tried, the best first; of several learning rates with the same remedies only the best."""
+        seen = ranked([entry.cure for entry in self.tried])
+        first = [] if self.best is None else [cure for cure in seen if cure.treatment is self.best.treatment]
+        kept: dict[str, Cure] = {}
+        for cure in [*first, *seen]:
+            kept.setdefault(cure.name, cure)
+        return list(kept.values())
+
+    # One round ---------------------------------------------------------------------------------------------------
+
+    def _improve(self, names: Sequence[str], everywhere: bool = False) -> bool:
+        """Try remedies on top of the best cure so far, and keep the best that is better. Whether there is one."""
+        base = self.best
+        subject = self.bench.subject if base is None else base.treatment.subject
+        exam = self.exam if base is None else _timed(examine(subject), subject)
+        now = {} if base is None else _asked_for(judge(exam, self.limits))
+        made = []
+        for done, name in enumerate(names):
+            self.bench.progress(f"trying {name}", done, len(names))
+            findings = now.get(name) or self.asked.get(name) or []
+            findings = [_IN_GENERAL] if everywhere or not findings else findings
+            try:
+                treatment = self._treated(name, subject, exam, findings)
+            except (CannotApply, DoctorError) as error:
+                if base is None:
+                    self.refused[name] = str(error).rstrip(".")
+            else:
+                made.append(self._entry(name, treatment, findings))
+        self._race([*made, *(again := self._with_adam(made))])
+        made += again
+        before = self.untreated.outcome if base is None else base.after
+        found = [e.cure for e in made if better(e.cure.after, before, e.cure.remedies[-1] != "loss")]
+        self.best = ranked(found)[0] if found else base
+        return bool(found)
+
+    def _with_adam(self, entries: Sequence[_Tried]) -> list[_Tried]:
+        """Those that diverge once more with Adam: the steps may be too long for what has become of the network."""
+        made = []
+        for entry in entries:
+            self.bench.train(entry.trainee, int(LEGS[0] * self.bench.steps))
+            outcome = entry.trainee.outcome
+            if (outcome.finite and outcome.loss <= outcome.start) or entry.cure.remedies[-1] in PACE:
+                continue
+            for name, treatment in paces(entry.cure.treatment.subject, (ADAM,))[-1:]:
+                again = self._entry(name, treatment, [], entry.cure)
+                made += [again] if name == "optimizer" else []
+        return made
+
+    def _fit_steps(self, base: Cure) -> None:
+        """Try some learning rates of the optimiser there is, and of Adam."""
+        subject = base.treatment.subject
+        made = [self._entry(name, treatment, []) for name, treatment in paces(subject)]
+        self._race(made)
+        first = min(made, key=lambda entry: order(entry.cure.after), default=None)
+        if first is None or not better(first.cure.after, base.after, less=NOTABLY_LESS):
+            return
+        steady = next(entry for entry in self.tried if entry.cure.treatment is base.treatment)
+        for entry in (first, steady):
+            self.bench.train(entry.trainee, TWICE * self.bench.steps)
+        if better(first.trainee.outcome, steady.trainee.outcome, less=NOTABLY_LESS):
+            self.best = first.cure
+
+    def _entry(self, name: str, treatment: Treatment, findings: Sequence[Finding], base: Cure | None = None) -> _Tried:
+        """A remedy on top of a cure, by default the best so far, ready to be trained."""
+        base = base or self.best
+        codes = [finding.code for finding in findings if finding is not _IN_GENERAL]
+        trainee = self.bench.trainee(treatment.subject)
+        cure = Cure((name,), tuple(codes), treatment, self.untreated.outcome, trainee.outcome, len(self.tried))
+        if base is not None:
+            cure = replace(
+                cure,
+                remedies=(*base.remedies, name),
+                codes=tuple(dict.fromkeys([*base.codes, *codes])),
+                treatment=joined(base.treatment, treatment),
+                place=base.place,
+            )
+        self.tried.append(_Tried(cure, trainee))
+        return self.tried[-1]
+
+    def _treated(self, name: str, subject: Subject, exam: Examination, findings: Sequence[Finding]) -> Treatment:
+        """A remedy applied for findings, at the places they name."""
+        return apply(
+            name,
+            subject,
+            exam,
+            code=findings[0].code,
+            where=_where(findings),
+            training_steps=self.bench.steps,
+            batches=lambda: self.bench.batches(subject),
+            seed=self.bench.seed,
+            progress=self.bench.progress,
+        )
+
+    def _race(self, entries: Sequence[_Tried]) -> None:
+        same_loss = all(entry.cure.remedies[-1] != "loss" for entry in entries)
+        self.bench.race([entry.trainee for entry in entries], same_loss)
+        self._note(entries)
+
+    def _note(self, entries: Sequence[_Tried]) -> None:
+        """What the copies came to becomes what the cures came to."""
+        for entry in entries:
+            if entry.trainee.outcome.steps == self.bench.steps:
+                entry.trainee.outcome = with_flow(entry.trainee)
+            entry.cure = replace(entry.cure, before=self.untreated.outcome, after=entry.trainee.outcome)
+
+    def _longer(self) -> bool:
+        """Train the two best on, in case it only shows later that they help. Whether it does."""
+        steps = LONGER * self.bench.steps
+        ahead = front([entry.trainee for entry in self.tried], 2)
+        first = [entry for entry in self.tried if entry.trainee in ahead]
+        if not first or not self.untreated.outcome.finite:
+            return False
+        self.bench = replace(self.bench, steps=steps)
+        for trainee in (self.untreated, *(entry.trainee for entry in first)):
+            self.bench.train(trainee, steps)
+        self._note(self.tried)
+        helped = [entry.cure for entry in first if entry.cure.helped]
+        self.best = ranked(helped)[0] if helped else None
+        return bool(helped)
+
+    def _companions(self, best: Cure) -> list[str]:
+        """What to try on top of a cure: what its network asks for now, what helped beside it, what else was asked."""
+        now = _asked_for(judge(examine(best.treatment.subject), self.limits))
+        beside = [cure.remedies[0] for cure in ranked([entry.cure for entry in self.tried]) if cure.helped]
+        names = dict.fromkeys([*now, *beside, *self.asked])
+        return [name for name in names if not _alike(name, best) and name not in (*PACE, *self.refused)][:FEW]
+
+
+# What findings ask for ----------------------------------------------------------------------------------------------
+
+_EVERYWHERE = frozenset({"vanishing-gradient", "exploding-gradient", "missing-normalization"})
+"""Findings about the way through all layers: those named are only where it shows most."""
+
+_IN_GENERAL = Finding("slow-convergence", "", Severity.WARNING, {}, "")
+"""Stands for the finding where a remedy is tried that none asks for."""
+
+_KINDS = {"usual-initialization": "initialization", "optimizer": "learning-rate"}
+"""Remedies that undo each other, by the one they are like."""
+
+
+def _alike(name: str, cure: Cure) -> bool:
+    kind = _KINDS.get(name, name)
+    return any(_KINDS.get(other, other) == kind for other in cure.remedies)
+
+
+def _where(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """The places that all of the findings name; empty for the whole network."""
+    if any(finding.code in _EVERYWHERE or not _places(finding) for finding in findings):
+        return ()
+    return tuple(dict.fromkeys(path for finding in findings for path in _places(finding)))
+
+
+def _places(finding: Finding) -> tuple[str, ...]:
+    return finding.layers or ((finding.layer,) if finding.layer else ())
+
+
+def _asked_for(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """Remedies by name with the findings that ask for them: those of causes before those of effects, in their order."""
+    serious = [f for f in findings if f.severity >= Severity.WARNING] or list(findings)
+    asked: dict[str, list[Finding]] = {}
+    for finding in sorted(serious, key=lambda f: bool(f.follows_from)):
+        for name in finding.remedies:
+            asked.setdefault(name, []).append(finding)
+    return asked
+
+
+def _with_optimizer(subject: Subject) -> Subject:
+    """The subject itself, or, where no optimiser was given, a copy with Adam to try remedies with."""
+    if subject.optimizer is not None:
+        return subject
+    copy = subject.copy()
+    return copy.with_(optimizer=copy.make_optimizer("Adam", lr=1e-3))
+
+
+def _timed(exam: Examination, subject: Subject) -> Examination:
+    """With measurements through time, which remedies for recurrent layers go by."""
+    return exam if exam.time else replace(exam, time=through_time(subject)[0])
