@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -39,6 +40,7 @@ class Examined:
         seconds: of the thorough diagnosis.
         score, healthy: after training the repaired network, and of the healthy twin; None where nothing was repaired.
         repair: what the repair says of itself.
+        by_hand: what the repair says that only the user can change, in the code or the data.
         error: why there is no diagnosis; empty if there is one.
     """
 
@@ -47,6 +49,7 @@ class Examined:
     score: float | None = None
     healthy: float | None = None
     repair: str = ""
+    by_hand: str = ""
     error: str = ""
 
     @property
@@ -102,13 +105,27 @@ def _cured(case: Case, patient: Patient, examined: Examined, seed: int) -> Exami
 
     repaired = repair(patient.model, patient.loss_fn, patient.batch, **_circumstances(patient), seed=seed)
     treated = replace(
-        patient, model=repaired.model, optimizer=repaired.optimizer, loss_fn=repaired.loss_fn, clip=repaired.clip_norm
+        patient,
+        model=repaired.model,
+        optimizer=repaired.optimizer,
+        loss_fn=repaired.loss_fn,
+        clip=repaired.clip_norm,
+        batch_size=repaired.batch_size,
     )
     treated.train(case.steps)
     score = treated.score()
     return replace(
-        examined, score=score if math.isfinite(score) else 0.0, healthy=patient.healthy_score, repair=repaired.summary
+        examined,
+        score=score if math.isfinite(score) else 0.0,
+        healthy=patient.healthy_score,
+        repair=_relative(repaired.summary),
+        by_hand=_relative(repaired.by_hand),
     )
+
+
+def _relative(text: str) -> str:
+    """Without the folder that the repository is in: the record is the same on every machine."""
+    return text.replace(f"{RECORD.parent.parent}{os.sep}", "")
 
 
 # The figures --------------------------------------------------------------------------------------------------------
@@ -116,7 +133,13 @@ def _cured(case: Case, patient: Patient, examined: Examined, seed: int) -> Exami
 
 @dataclass(frozen=True)
 class Figures:
-    """How the doctor did on a number of cases, as shares; NaN where there are none."""
+    """How the doctor did on a number of cases, as shares; NaN where there are none.
+
+    Attributes:
+        repaired: of all that were to be repaired.
+        by_hand: of the same, those where the repair says that only the user can.
+        repaired_others: of those where it does not say so.
+    """
 
     sick: int
     healthy: int
@@ -124,6 +147,8 @@ class Figures:
     false_alarms: float
     localisation: float
     repaired: float
+    by_hand: float
+    repaired_others: float
 
 
 def figures(cases: Collection[Case], examined: Mapping[str, Examined]) -> Figures:
@@ -131,6 +156,7 @@ def figures(cases: Collection[Case], examined: Mapping[str, Examined]) -> Figure
     seen = [(case, examined[case.name]) for case in cases if case.name in examined]
     sick = [(case, it) for case, it in seen if case.fault]
     healthy = [(case, it) for case, it in seen if not case.fault]
+    treated = [pair for pair in sick if pair[1].score is not None]
 
     def share(of: Collection[tuple[Case, Examined]], holds: Callable[[Case, Examined], bool]) -> float:
         return float(np.mean([holds(case, it) for case, it in of])) if of else math.nan
@@ -141,7 +167,9 @@ def figures(cases: Collection[Case], examined: Mapping[str, Examined]) -> Figure
         share(sick, lambda case, it: it.is_right(case)),
         share(healthy, lambda case, it: not it.is_right(case)),
         share([pair for pair in sick if pair[0].layers], lambda case, it: it.is_right_place(case)),
-        share([pair for pair in sick if pair[1].score is not None], lambda case, it: it.is_cured),
+        share(treated, lambda case, it: it.is_cured),
+        share(treated, lambda case, it: bool(it.by_hand)),
+        share([pair for pair in treated if not pair[1].by_hand], lambda case, it: it.is_cured),
     )
 
 

@@ -75,17 +75,18 @@ def _right(case: Case, it: Examined) -> str:
 def _after(case: Case, it: Examined) -> str:
     if it.score is None:
         return ""
-    colour = "green" if it.is_cured else "bold red"
-    return f"[{colour}]{it.score:.1f}[/] of {it.healthy or 0:.1f}"
+    colour = "green" if it.is_cured else "yellow" if it.by_hand else "bold red"
+    hand = " by hand" if it.by_hand else ""
+    return f"[{colour}]{it.score:.1f}[/] of {it.healthy or 0:.1f}{hand}"
 
 
 def summary(rows: Mapping[str, Figures]) -> Table:
     """The figures of each half."""
     made = Table(title="The doctor in the clinic", title_justify="left", pad_edge=False)
-    for title in ("half", "sick", "found", "right place", "cured", "healthy", "accused"):
+    for title in ("half", "sick", "found", "right place", "cured", "by hand", "of the others", "healthy", "accused"):
         made.add_column(title, justify="left" if title == "half" else "right", no_wrap=True)
     for half, it in rows.items():
-        shares = [_percent(x) for x in (it.detection, it.localisation, it.repaired)]
+        shares = [_percent(x) for x in (it.detection, it.localisation, it.repaired, it.by_hand, it.repaired_others)]
         made.add_row(half, str(it.sick), *shares, str(it.healthy), _percent(it.false_alarms))
     return made
 

@@ -1,5 +1,7 @@
 """The doctor's examination in the clinic: what counts as right, and the record of what was said."""
 
+from dataclasses import replace
+
 import pytest
 import typer
 from clinic import examine
@@ -60,6 +62,9 @@ def test_figures_are_shares_of_the_sick_and_of_the_healthy():
         PLACED.name: Examined((("dying-relu", ("12",)),), 0.0, score=10.0, healthy=97.0),
         WELL.name: Examined((("dying-relu", ("2",)),), 0.0),
     }
+    assert figures([SICK, PLACED], answers).by_hand == 0.0
+    answers[PLACED.name] = replace(answers[PLACED.name], by_hand="the data")
     seen = figures([SICK, PLACED, WELL], answers)
     assert (seen.sick, seen.healthy, seen.detection, seen.repaired) == (2, 1, 0.5, 0.5)
     assert (seen.localisation, seen.false_alarms) == (0.0, 1.0)
+    assert (seen.by_hand, seen.repaired_others) == (0.5, 1.0)
