@@ -20,10 +20,10 @@ from chainrule.compile.executable import ARRAYS_BY_ID, Executable, address_of
 from chainrule.compile.graph import Value
 from chainrule.compile.machine import Machine
 from chainrule.compile.operations import traced_namespace
-from chainrule.compile.plan import Plan, flops, plan
+from chainrule.compile.plan import Plan, plan, total_flops, unshared_if_short
 from chainrule.compile.simplify import simplify
 from chainrule.compile.tracing import BlankTrace, Traced, active
-from chainrule.compile.variant import READABLE, WORTH_THREADS
+from chainrule.compile.variant import READABLE
 from chainrule.core.native import Native
 
 #: What a program may keep for itself between its calls.
@@ -81,10 +81,8 @@ class NativeProgram:
             if (source := inputs[place]) is not None and source is not wanted[number]
         }
         machine = Machine.host()
-        planned = plan(graph, wanted, replaced, _threads(machine))
-        self._flops = sum(flops(call.kernel) for call in planned.program.calls)
-        if self._flops < WORTH_THREADS:
-            planned = planned._replace(program=planned.program._replace(threads=1))
+        planned = unshared_if_short(plan(graph, wanted, replaced, _threads(machine)))
+        self._flops = total_flops(planned)
         self.executable = Executable(planned.program, machine, flush_subnormals=native.backward)
         self._connect(planned, inputs, graph.arrays)
         self._outputs = [(v.shape, v.dtype, slot) for v, slot in zip(results, planned.outputs, strict=True)]

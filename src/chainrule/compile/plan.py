@@ -28,6 +28,10 @@ _ALIGNMENT = 64
 K = TypeVar("K", bound=Kernel)
 
 
+#: Below this many operations a program is done before a second thread could help.
+_WORTH_THREADS = 400_000
+
+
 class Plan(NamedTuple):
     """A program, and what the caller has to connect to it.
 
@@ -65,6 +69,18 @@ def plan(graph: Graph, outputs: Sequence[Value], replaced: Mapping[int, Value], 
     _store_what_is_read(fusion, groups)
     late = [number for number in replaced if number not in in_place]
     return _Memory(fusion, groups, wanted, in_place, late, threads).plan({n: replaced[n] for n in late})
+
+
+def total_flops(planned: Plan) -> int:
+    """How many arithmetic operations a run of the program takes."""
+    return sum(flops(call.kernel) for call in planned.program.calls)
+
+
+def unshared_if_short(planned: Plan) -> Plan:
+    """The same on one thread, if that is done before a second one could help."""
+    if total_flops(planned) >= _WORTH_THREADS:
+        return planned
+    return planned._replace(program=planned.program._replace(threads=1))
 
 
 def _distinct(graph: Graph, outputs: Sequence[Value]) -> list[Value]:

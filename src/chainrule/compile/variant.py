@@ -22,7 +22,7 @@ from chainrule.compile.capture import Slot, Survey, survey
 from chainrule.compile.executable import Executable, address_of
 from chainrule.compile.graph import Value
 from chainrule.compile.machine import Machine, release_memory
-from chainrule.compile.plan import Plan, flops, plan
+from chainrule.compile.plan import Plan, plan, total_flops, unshared_if_short
 from chainrule.compile.recording import Recording, is_traced_leaf
 from chainrule.compile.shortcut import Shortcut, make_shortcut
 from chainrule.compile.simplify import simplify
@@ -34,11 +34,8 @@ _allocate = object.__new__
 #: NumPy's flags of an array that can be read as it lies in memory: in C order, aligned.
 READABLE = 0x0101
 
-#: Below this many operations a program is done before a second thread could help.
-WORTH_THREADS = 400_000
-
 #: Up to so many operations a program may keep other Python threads waiting: some tens of microseconds.
-SHORT = 4_000_000
+_SHORT = 4_000_000
 
 #: What `Variant.run` returns for arguments that do not pass the program's checks.
 failed = object()
@@ -82,7 +79,7 @@ class Variant:
             and self.is_flat
             and not (self._drops or self._must_be_none or self.recording.trace.draws)
             and all(argument.kind not in ("float", "scalar") for argument in self.arguments)
-            and self._flops < SHORT
+            and self._flops < _SHORT
         )
 
     # Making the program ----------------------------------------------------------------------------------------------
@@ -105,9 +102,9 @@ class Variant:
         replaced = {n: source for n, source in replaced.items() if source is not wanted[n]}
         machine = Machine.host()
         self.plan = plan(small, wanted, replaced, threads or machine.cores)
-        self._flops = sum(flops(call.kernel) for call in self.plan.program.calls)
-        if threads is None and self._flops < WORTH_THREADS:
-            self.plan = self.plan._replace(program=self.plan.program._replace(threads=1))
+        self._flops = total_flops(self.plan)
+        if threads is None:
+            self.plan = unshared_if_short(self.plan)
         self._must_be_none = [
             place
             for place in recording.written
@@ -118,7 +115,7 @@ class Variant:
             self.checks = plan(small, [holds for holds, _ in small.checks], {}, 1)
         self._became = became
         self.seconds = {"simplify": simplified - start, "plan": time.perf_counter() - simplified}
-        self.executable = Executable(self.plan.program, machine, flush_subnormals=is_single(self.plan))
+        self.executable = Executable(self.plan.program, machine, flush_subnormals=_is_single(self.plan))
         self.check_executable = None
         if self.checks is not None:
             self.check_executable = Executable(self.checks.program, machine)
@@ -315,7 +312,7 @@ class Variant:
         return self._flags.tobytes() == self._all_hold
 
 
-def is_single(planned: Plan) -> bool:
+def _is_single(planned: Plan) -> bool:
     """Whether a program computes in float32 alone. Then subnormal numbers count as zero, as in the eager walk."""
     dtypes = {dtype for call in planned.program.calls for dtype in call.kernel.arguments}
     return np.dtype(np.float32) in dtypes and np.dtype(np.float64) not in dtypes

@@ -5,9 +5,10 @@ steps are formulas of several operations, so that most of an eager step would be
 declared `native` has them compiled, one by one, for the shapes they are called with; the call, the tape and what is
 kept stay what they are.
 
-Which of the two computes is decided by shapes and dtypes alone, the first time they are seen, and stays so: the same
-calls give the same numbers to the last bit, whatever ran before them. How code is compiled is not known here:
-`chainrule.compile` puts its own in `compilers`.
+Which of the two computes is decided by shapes and dtypes when they are first seen, and stays so: the same calls give
+the same numbers to the last bit. Of one function the `MOST_PROGRAMS` first sets of shapes are compiled; only beyond
+them it matters which came before. How code is compiled is not known here: `chainrule.compile` puts its own in
+`compilers`.
 """
 
 from __future__ import annotations

@@ -17,8 +17,6 @@ RECTIFIERS = frozenset({"relu", "relu6", "hardtanh"})
 BOUNDED = frozenset({"sigmoid", "tanh", "hardtanh", "hardsigmoid", "softsign", "relu6"})
 """Those that saturate."""
 
-SOFTMAXES = frozenset({"softmax", "log_softmax"})
-
 PRODUCTS: dict[str, str] = {
     "linear": "linear", "matmul": "product", "addmm": "product", "einsum": "product", "tensordot": "product",
     "bilinear": "linear", "convolution": "convolution", "conv1d": "convolution", "conv2d": "convolution",
