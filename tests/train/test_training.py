@@ -357,6 +357,7 @@ def test_a_step_that_cannot_be_compiled_runs_as_it_is_and_one_line_says_why(tmp_
     assert state["model"] == other["model"]
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_warning_of_the_compiler_is_a_line_of_the_run(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("CHAINRULE_CACHE", str(tmp_path / "file" / "cache"))

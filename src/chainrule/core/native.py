@@ -23,11 +23,8 @@ import numpy as np
 
 from chainrule.core.namespace import fast_numpy
 
-#: Where all arrays in a formula of one or two operations have fewer elements, NumPy is as soon done.
-FEWEST_ELEMENTS = 4096
-
-#: The same for formulas of many operations.
-FEWEST_OF_MANY = 512
+#: Where all arrays have fewer elements, NumPy is as soon done as machine code is called.
+FEWEST_ELEMENTS = 32
 
 #: For how many shapes one function is compiled. Code that is called with ever new ones would do little else.
 MOST_PROGRAMS = 24
@@ -81,18 +78,26 @@ class Native:
         backward: whether it is part of a backward pass, in which subnormal numbers count as zero.
         fewest: number of elements from which on an array is large.
         replaces: for each result the number of the input whose array `into` may be given for it; no inputs if empty.
+        decided: of another one, whose sets of shapes are to be this one's: both are compiled for them, or neither.
     """
 
-    __slots__ = ("__dict__", "backward", "fewest", "function", "programs", "quick", "replaces")
+    __slots__ = ("__dict__", "backward", "decided", "fewest", "function", "programs", "quick", "replaces")
 
     def __init__(
-        self, function: Callable, *, backward: bool, fewest: int = FEWEST_ELEMENTS, replaces: Sequence[int] = ()
+        self,
+        function: Callable,
+        *,
+        backward: bool,
+        fewest: int = FEWEST_ELEMENTS,
+        replaces: Sequence[int] = (),
+        decided: set[tuple] | None = None,
     ) -> None:
         update_wrapper(self, function)
         self.function = function
         self.backward = backward
         self.fewest = fewest
         self.replaces = replaces
+        self.decided: set[tuple] = set() if decided is None else decided
         self.programs: dict[tuple, Program | None] = {}
         self.quick: dict[tuple[int, ...], list[Callable]] = {}  # by the first input's shape
 
@@ -139,7 +144,7 @@ class Native:
         except TypeError:  # something that has no hash: a row of cotangents
             return None
         except KeyError:
-            if len(self.programs) >= MOST_PROGRAMS or not compilers:
+            if not compilers or not self._is_decided(first, key, params):
                 return None
             program = self.programs[key] = compilers[0](self, inputs, params)
             if program is not None and program.quick is not None:
@@ -147,6 +152,15 @@ class Native:
                 if len(known) < _MOST_TRIED:
                     known.append(program.quick)
         return program
+
+    def _is_decided(self, first: np.ndarray, key: tuple, params: dict[str, Any]) -> bool:
+        """Whether these shapes are among the first. A pullback's are, whether a gate goes back with it or not."""
+        shapes = (first.shape, first.dtype, params["edges"]) if "edges" in params else key
+        if shapes not in self.decided:
+            if len(self.decided) >= MOST_PROGRAMS:
+                return False
+            self.decided.add(shapes)
+        return True
 
 
 def _part_of_key(x: Any) -> tuple[Any, Any]:

@@ -43,6 +43,9 @@ _floor = state.recording_floor.get
 _anomaly = state.anomaly_detection.get
 _watcher = state.watcher.get
 
+_allocate = object.__new__
+_ndarray = np.ndarray
+
 #: What the fast path takes as it is; a list, say, is made an array first.
 _fast_types = PYTHON_SCALARS | {kind for kind, xp in namespaces.items() if xp is fast_numpy}
 
@@ -151,14 +154,20 @@ class Primitive:
             )
         return rule
 
-    def _pull_back(self, xp: Any, g: Any, *kept: Any, edges: tuple[tuple[int, int, tuple[int, ...]], ...]) -> tuple:
-        """The cotangents of several inputs, from that of the output.
+    def _pull_back(
+        self, xp: Any, g: Any, *kept: Any, edges: tuple[tuple[int, int, tuple[int, ...]], ...], after: Rule | None
+    ) -> tuple:
+        """The cotangents of several inputs, from that of the output or of a gate that was made from it.
 
         Args:
             kept: what the rules read, one after the other.
             edges: for each input its rule's index, how much of `kept` that reads, and the input's shape.
+            after: the rule of that gate, which reads the first of `kept`; None where there is none.
         """
         made, place = [], 0
+        if after is not None:
+            place = len(after.reads)
+            g = after.pull(xp, g, *kept[:place])
         for index, count, shape in edges:
             made.append(sum_to_shape(xp, self.rule(index).pull(xp, g, *kept[place : place + count]), shape))
             place += count
@@ -171,31 +180,33 @@ class Primitive:
         values = []
         nodes: list[Any] = []
         level = -1
-        xp = None
+        on_numpy = False
         for x in inputs:
             if isinstance(x, Tensor):
                 node = x._node
                 x = x._value
-                if node is not None:
-                    if level == -1:
-                        level = node.level
-                    elif node.level != level:
+                if node is not None and node.level != level:
+                    if level != -1:
                         return self._nested(inputs, params)
+                    level = node.level
             elif type(x) in _fast_types:
                 node = None
             else:
                 return self._nested(inputs, params)
-            own = namespaces.get(type(x))
-            if own is not None:
-                if xp is not None and own is not xp:
+            if type(x) is _ndarray:
+                on_numpy = True
+            else:
+                own = namespaces.get(type(x))
+                if own is fast_numpy:
+                    on_numpy = True
+                elif own is not None:
                     return self._nested(inputs, params)
-                xp = own
             values.append(x)
             nodes.append(node)
-        if xp is not fast_numpy or (level > 0 and level & 1):
+        if not on_numpy or (level > 0 and level & 1):
             return self._nested(inputs, params)  # another library, tensors inside tensors, or forward mode
         try:
-            y = self.value(xp, *values, **params)
+            y = self.value(fast_numpy, *values, **params)
         except (ValueError, TypeError) as error:
             raise self._named(error, values) from None
         if level < _floor() or not self.differentiable:
@@ -210,30 +221,29 @@ class Primitive:
         return Tensor(y)
 
     def _record(self, inputs: Any, values: list, nodes: list, y: Any, params: Any, level: int) -> Any:
-        if self.outputs:
-            first = y[0]
-            values += y
-        else:
-            first = y
-            values.append(y)
+        first = y[0] if self.outputs else y
         dtype = first.dtype
         if id(dtype) not in _float_dtypes and not _is_differentiable(self, dtype):
             return self._constant(y)
+        row = (*values, *y) if self.outputs else (*values, y)
         edges = []
         rules = self.rules if self._any_rule is None else [self.rule(index) for index in range(len(nodes))]
         for parent, rule in zip(nodes, rules, strict=True):
             if parent is not None:
                 if rule is None:
                     rule = self.rule(nodes.index(parent))  # raises
-                edges.append((parent, rule, rule.keep(values, params)))
+                edges.append((parent, rule, rule.keep(row, params) if rule.take is None else rule.take(row)))
         node = new_node(self, edges, level, first.shape, dtype, params)
         if len(edges) < len(inputs):
             self._protect(inputs, node)
         watch = _watcher()
         if watch is not None:
-            watch(node, inputs, values)
+            watch(node, inputs, list(row))
         if not self.outputs:
-            return Tensor(y, node)
+            tensor = _allocate(Tensor)
+            tensor._value = y
+            tensor._node = node
+            return tensor
         if self.has_residuals:
             return (Tensor(first, node), *[Tensor(_raw(part)) for part in y[1:]])
         node.shape, node.dtype = tuple([part.shape for part in y]), tuple([part.dtype for part in y])

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 class Rule:
     """The derivative of one primitive with respect to one input, and what it reads.
 
+    `keep(row, params)` takes that out of a call's inputs and outputs and its static parameters; where no parameters are
+    read, so does `take(row)`, in C.
+
     `pull(xp, g, *kept)` is the vector-Jacobian product; for elementwise operations `local(xp, *kept)` is the
     local derivative, from which both directions follow.
     """
 
-    __slots__ = ("function", "index", "keep", "local", "pull", "reads", "sources")
+    __slots__ = ("function", "index", "keep", "local", "pull", "reads", "sources", "take")
 
     def __init__(self, function: Callable, index: int, primitive: Primitive) -> None:
         names = list(inspect.signature(function).parameters)
@@ -33,7 +36,7 @@ class Rule:
         self.function = function
         self.index = index
         self.reads = tuple(name for name in names if name not in ("xp", "g", "k"))
-        self.keep, self.sources = _keeper(self.reads, primitive)
+        self.keep, self.take, self.sources = _keeper(self.reads, primitive)
         applied = function if takes_xp else lambda xp, *rest: function(*rest)
         self.local = None
         if primitive.gate:
@@ -59,22 +62,20 @@ class Rule:
             self.pull = Native(self.pull, backward=True, fewest=primitive.native)
 
 
-def _keeper(reads: Sequence[str], primitive: Primitive) -> tuple[Callable, tuple[int | None, ...]]:
-    """How to take what a rule reads out of (inputs..., outputs...) and the static parameters.
+def _keeper(
+    reads: Sequence[str], primitive: Primitive
+) -> tuple[Callable, Callable[[tuple], tuple] | None, tuple[int | None, ...]]:
+    """How to take what a rule reads out of the row (inputs..., outputs...) and the static parameters.
 
-    Also returns, for each thing read, its place in that row (None for shapes and parameters): a recorded backward
-    pass needs to know where a kept value came from.
+    Also how to take it out of the row alone (None where that is not enough), and for each thing read its place in that
+    row (None for shapes and parameters): a recorded backward pass needs to know where a kept value came from.
     """
     row = primitive.row
     start = len(row) if primitive.variadic else 0  # outputs of a variadic primitive are counted from the end
     sources = tuple(row.index(name) - start if name in row else None for name in reads)
     if all(source is not None for source in sources):
-        if len(sources) > 1:
-            return _second_argument_ignored(itemgetter(*sources)), sources
-        if len(sources) == 1:
-            (only,) = sources
-            return (lambda values, params: (values[only],)), sources
-        return (lambda values, params: ()), sources
+        take = _taker(sources)  # type: ignore[arg-type]
+        return lambda values, params: take(values), take, sources
 
     def parameter(name: str) -> Callable:
         if name.endswith("_shape") and name[:-6] in row:
@@ -88,15 +89,18 @@ def _keeper(reads: Sequence[str], primitive: Primitive) -> tuple[Callable, tuple
         return lambda values, params: values[place]
 
     getters = [parameter(name) if place is None else value(place) for name, place in zip(reads, sources, strict=True)]
-    return (lambda values, params: tuple([get(values, params) for get in getters])), sources
+    return (lambda values, params: tuple([get(values, params) for get in getters])), None, sources
+
+
+def _taker(places: Sequence[int]) -> Callable[[tuple], tuple]:
+    if len(places) > 1:
+        return itemgetter(*places)
+    start, stop = (places[0], places[0] + 1 or None) if places else (0, 0)
+    return itemgetter(slice(start, stop))
 
 
 def _shape_of(value: Any) -> tuple[int, ...]:
     return () if type(value) in PYTHON_SCALARS else value.shape
-
-
-def _second_argument_ignored(function: Callable) -> Callable:
-    return lambda values, params: function(values)
 
 
 def sum_to_shape(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:

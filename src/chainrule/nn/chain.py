@@ -14,6 +14,8 @@ from chainrule.core import state
 from chainrule.core.namespace import namespace_of
 from chainrule.core.primitive import as_operand
 from chainrule.core.tensor import Tensor, _raw
+from chainrule.nn.activations import ReLU
+from chainrule.nn.linear import Linear
 from chainrule.nn.module import Module
 from chainrule.transforms.checkpoint import Checkpointed
 from chainrule.transforms.kept import kept_by, nbytes_of, owner
@@ -64,6 +66,29 @@ def place(modules: Sequence[Module], checkpoint: Any, x: Any, attributes: dict) 
     return known[key]
 
 
+def run_through(modules: Sequence[Module], x: Any) -> Any:
+    """The modules applied one after the other; a `Linear` and a `ReLU` at once, where nobody looks between them."""
+    before = None
+    for module in modules:
+        if before is not None:
+            y = before.activated(x) if type(module) is ReLU and _is_plain(module) and _is_plain(before) else None
+            if y is not None:
+                x, before = y, None
+                continue
+            x = before(x)
+            before = None
+        if type(module) is Linear:
+            before = module
+        else:
+            x = module(x)
+    return x if before is None else before(x)
+
+
+def _is_plain(module: Module) -> bool:
+    """Whether a call of it is its class's forward and nothing else."""
+    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
 def run(modules: Sequence[Module], pieces: Sequence[Piece], x: Any) -> Any:
     """The modules applied one after the other, in these pieces."""
     for piece in pieces:
@@ -81,9 +106,7 @@ class _Part:
         self.modules = modules
 
     def __call__(self, x: Any) -> Any:
-        for module in self.modules:
-            x = module(x)
-        return x
+        return run_through(self.modules, x)
 
 
 def measured(modules: Sequence[Module], x: Any) -> list[Part]:

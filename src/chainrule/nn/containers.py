@@ -107,9 +107,7 @@ class Sequential(_Numbered):
     def forward(self, x: Any) -> Any:
         modules = self._listed()
         if self.checkpoint is None or state.whole_graphs.get() or not state.is_grad_enabled():
-            for module in modules:
-                x = module(x)
-            return x
+            return chain.run_through(modules, x)
         return chain.run(modules, chain.place(modules, chain.checked(self.checkpoint), x, vars(self)), x)
 
     def extra_repr(self) -> str:

@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.core.gated import Gated
 from chainrule.nn import init
 from chainrule.nn.module import Module
 from chainrule.nn.parameter import Parameter
 from chainrule.nn.sizes import as_size, matching
 from chainrule.ops.layout import reshape
-from chainrule.ops.products import linear_map
+from chainrule.ops.network import relu
+from chainrule.ops.products import linear_map, linear_step
+
+_linear_relu = Gated(linear_step, relu)
 
 
 class Linear(Module):
@@ -56,6 +60,13 @@ class Linear(Module):
         if getattr(x, "dtype", None) is not weight._value.dtype:
             x = matching("Linear", x, weight)
         return linear_map(x, weight, self.bias)
+
+    def activated(self, x: Any) -> Any:
+        """relu(x·Wᵀ + b) as one call; None where `forward` and `relu` have to be called one after the other."""
+        weight, bias = self.weight, self.bias
+        if bias is None or getattr(x, "dtype", None) is not weight._value.dtype:
+            return None
+        return _linear_relu(x, weight, bias)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

@@ -193,13 +193,13 @@ def cross_entropy(
         raise ValueError(f"cross_entropy: label_smoothing must be from 0 to 1, got {label_smoothing}")
     if _is_floating(target):
         return _soft_cross_entropy(logits, _classes_last(target), weight, reduction, label_smoothing)
-    target = _raw(target)
     if weight is None and not label_smoothing and ignore_index < 0:
         try:
             return network.cross_entropy_with_logits(logits, target, reduction)
         except ValueError:  # a row to ignore is no class: looked for only now, because mostly there is none
-            if not bool((target == ignore_index).any()):
+            if not bool((_raw(target) == ignore_index).any()):
                 raise
+    target = _raw(target)
     rows = _Rows("cross_entropy", logits, target, weight, ignore_index, reduction)
     log_p = network.log_softmax(logits)
     loss = rows.reduced(rows.at_target(log_p))

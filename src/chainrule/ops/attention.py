@@ -13,7 +13,7 @@ import numpy as np
 from scipy.sparse import csc_array
 
 from chainrule.core.namespace import fast_numpy, namespace_of
-from chainrule.core.native import FEWEST_OF_MANY
+from chainrule.core.native import FEWEST_ELEMENTS
 from chainrule.core.primitive import Primitive, as_operand, composed, linear
 from chainrule.core.tensor import _raw
 from chainrule.ops.layout import matrix_transpose
@@ -38,7 +38,7 @@ attention_weights = composed(
     _weights_value,
     lambda xp, g, y, scale: y * (g - xp.sum(g * y, axis=-1, keepdims=True)) * scale,
     None,
-    native=FEWEST_OF_MANY, text="softmax($scores·scale, $mask)", latex=r"\operatorname{softmax}(s \, $scores)",
+    native=FEWEST_ELEMENTS, text="softmax($scores·scale, $mask)", latex=r"\operatorname{softmax}(s \, $scores)",
     local=[("scale·$y ⊙ (g − Σ(g ⊙ $y))", r"s \, $y \odot \left(\delta - \textstyle\sum \delta \odot $y\right)")],
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule.core.namespace import fast_numpy, namespace_of
-from chainrule.core.native import FEWEST_ELEMENTS, FEWEST_OF_MANY
+from chainrule.core.native import FEWEST_ELEMENTS
 from chainrule.core.primitive import as_operand, composed, elementwise, linear
 from chainrule.core.tensor import _raw
 from chainrule.ops.axes import normalize_axes, normalize_axis, reduced_size
@@ -39,7 +39,7 @@ _elu = elementwise(
     "elu",
     lambda xp, x, *, alpha: xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0))),
     lambda xp, x, alpha: xp.where(x > 0, xp.ones_like(x), alpha * xp.exp(xp.minimum(x, 0))),
-    native=FEWEST_OF_MANY, text="elu($x)", latex=r"\operatorname{ELU}($x)",
+    native=FEWEST_ELEMENTS, text="elu($x)", latex=r"\operatorname{ELU}($x)",
     local=[("1 if $x > 0 else α·exp($x)", r"\mathbb{1}[$x > 0] + \alpha e^{$x} \mathbb{1}[$x \le 0]")],
 )  # fmt: skip
 
@@ -63,7 +63,7 @@ def _gelu_derivative(xp: Any, x: Any) -> Any:
 # x·Φ(x), Hendrycks and Gimpel 2016, "Gaussian Error Linear Units", section 2
 _gelu_exact = elementwise(
     "gelu", _gelu_value, _gelu_derivative,
-    native=FEWEST_OF_MANY,
+    native=FEWEST_ELEMENTS,
     text="$x·Φ($x)", latex=r"$x \Phi($x)", local=[("Φ($x) + $x·φ($x)", r"\Phi($x) + $x \varphi($x)")],
 )  # fmt: skip
 
@@ -79,7 +79,7 @@ def _gelu_tanh_derivative(xp: Any, x: Any) -> Any:
 
 _gelu_tanh = elementwise(
     "gelu_tanh", lambda xp, x: 0.5 * x * (1 + _gelu_inner(xp, x)), _gelu_tanh_derivative,
-    native=FEWEST_OF_MANY, text="gelu_tanh($x)", latex=r"\operatorname{GELU}_{\tanh}($x)",
+    native=FEWEST_ELEMENTS, text="gelu_tanh($x)", latex=r"\operatorname{GELU}_{\tanh}($x)",
     local=[("(1 + t + $x·(1 − t²)·√(2/π)·(1 + 0.134145·$x²))/2 with t = tanh(√(2/π)·($x + 0.044715·$x³))",
             r"\tfrac12 \left(1 + t + $x (1 - t^2) \sqrt{\tfrac{2}{\pi}} (1 + 0.134145 $x^2)\right)"
             r"\text{ with } t = \tanh\left(\sqrt{\tfrac{2}{\pi}} ($x + 0.044715 $x^3)\right)")],
@@ -90,7 +90,7 @@ silu = elementwise(
     "silu",
     lambda xp, x: x * sigmoid.on(xp, x),
     lambda xp, x: (s := sigmoid.on(xp, x)) * (1 + x * (1 - s)),
-    native=FEWEST_OF_MANY, text="$x·σ($x)", latex=r"$x \sigma($x)",
+    native=FEWEST_ELEMENTS, text="$x·σ($x)", latex=r"$x \sigma($x)",
     local=[("σ($x)(1 + $x(1 − σ($x)))", r"\sigma($x)(1 + $x(1 - \sigma($x)))")],
 )  # fmt: skip
 
@@ -99,7 +99,7 @@ _softplus = elementwise(
     "softplus",
     lambda xp, x, *, beta: xp.logaddexp(x * beta, xp.zeros_like(x)) / beta,
     lambda xp, x, beta: sigmoid.on(xp, x * beta),
-    native=FEWEST_OF_MANY, text="softplus($x)", latex=r"\ln(1 + e^{$x})", local=[("σ($x)", r"\sigma($x)")],
+    native=FEWEST_ELEMENTS, text="softplus($x)", latex=r"\ln(1 + e^{$x})", local=[("σ($x)", r"\sigma($x)")],
 )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ _softmax = composed(
     "softmax",
     _softmax_value,
     lambda xp, g, y, axis: y * (g - xp.sum(g * y, axis=axis, keepdims=True)),
-    native=FEWEST_OF_MANY, text="softmax($x)", latex=r"\operatorname{softmax}($x)",
+    native=FEWEST_ELEMENTS, text="softmax($x)", latex=r"\operatorname{softmax}($x)",
     local=[("$y ⊙ (g − Σ(g ⊙ $y))", r"$y \odot \left(\delta - \textstyle\sum \delta \odot $y\right)")],
 )  # fmt: skip
 
@@ -151,7 +151,7 @@ _log_softmax = composed(
     "log_softmax",
     _log_softmax_value,
     lambda xp, g, y, axis: g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True),
-    native=FEWEST_OF_MANY, text="log_softmax($x)", latex=r"\ln \operatorname{softmax}($x)",
+    native=FEWEST_ELEMENTS, text="log_softmax($x)", latex=r"\ln \operatorname{softmax}($x)",
     local=[("g − exp($y) ⊙ Σ(g)", r"\delta - e^{$y} \odot \textstyle\sum \delta")],
 )  # fmt: skip
 
@@ -250,9 +250,6 @@ def logsumexp(x: Any, /, axis: Any = None, keepdims: bool = False) -> Any:
     return _logsumexp(x, axis=axes, keepdims=bool(keepdims))
 
 
-#: From so many logits on the losses are machine code: a dozen operations on few numbers, in every step of training.
-_FEWEST_OF_A_LOSS = 64
-
 # Losses on logits --------------------------------------------------------------------------------------------------
 
 
@@ -306,7 +303,7 @@ def _p_minus_y(shape: tuple[int, ...], reduction: str) -> tuple[str, str]:
 # The gradient p − y: Bridle 1990; Goodfellow, Bengio, Courville 2016, "Deep Learning", section 6.2.2.3
 cross_entropy_step = composed(
     "cross_entropy", _cross_entropy_value, _cross_entropy_rule, None, residuals=["p"],
-    native=_FEWEST_OF_A_LOSS, text="cross_entropy($z, $targets)", latex=r"-\ln \operatorname{softmax}($z)_{$targets}",
+    native=FEWEST_ELEMENTS, text="cross_entropy($z, $targets)", latex=r"-\ln \operatorname{softmax}($z)_{$targets}",
     local=[_p_minus_y],
 )  # fmt: skip
 
@@ -326,8 +323,11 @@ def cross_entropy_with_logits(logits: Any, targets: Any, /, reduction: str = "no
         TypeError: targets are not integers.
         ValueError: shapes do not fit, or a target is not a class.
     """
-    logits, targets = as_operand("cross_entropy", logits), _raw(as_operand("cross_entropy", targets))
-    check_targets("cross_entropy", logits, targets)
+    logits, targets = as_operand("cross_entropy", logits), as_operand("cross_entropy", targets)
+    raw = _raw(targets)
+    check_targets("cross_entropy", logits, raw)
+    if getattr(targets, "_value", None) is not raw:  # of a tensor, the value needs no protection
+        targets = raw
     return cross_entropy_step(logits, targets, reduction=reduction)[0]
 
 
@@ -425,7 +425,7 @@ _NORMAL = "($x − mean)/√(var + $eps)", r"\frac{$x - \mu}{\sqrt{v + \varepsil
 def _normalization(name: str) -> Any:
     return composed(
         name, _normalize_value, _normalize_x, _normalize_weight, _normalize_bias, residuals=["mean", "var"],
-        native=FEWEST_OF_MANY, text=f"{name}($x)·$weight + $bias",
+        native=FEWEST_ELEMENTS, text=f"{name}($x)·$weight + $bias",
         latex=r"\frac{$x - \mu}{\sqrt{v + \varepsilon}} \odot $weight + $bias",
         local=[
             _THREE_TERMS,
@@ -517,7 +517,7 @@ def _rms_norm_weight(xp: Any, g: Any, x: Any, mean_square: Any, eps: float) -> A
 
 _rms_norm = composed(
     "rms_norm", _rms_norm_value, _rms_norm_x, _rms_norm_weight, residuals=["mean_square"],
-    native=FEWEST_OF_MANY, text="rms_norm($x)·$weight", latex=r"\frac{$x}{\sqrt{q + \varepsilon}} \odot $weight",
+    native=FEWEST_ELEMENTS, text="rms_norm($x)·$weight", latex=r"\frac{$x}{\sqrt{q + \varepsilon}} \odot $weight",
     local=[
         ("(ĝ − x̂ ⊙ mean(ĝ ⊙ x̂))/√(mean_square + $eps) with ĝ = g ⊙ $weight, x̂ = $x/√(mean_square + $eps)",
          r"\frac{1}{\sqrt{q + \varepsilon}}\left(\hat g - \hat x \odot \overline{\hat g \odot \hat x}\right)"

@@ -34,8 +34,11 @@ def _matmul_b(xp: Any, g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
     return xp.matmul(a.mT, g)
 
 
+#: A product is one operation of NumPy's, which programs that do not train call with all kinds of small matrices.
+_FEWEST_OF_A_PRODUCT = 4096
+
 _matmul = linear(
-    "matmul", lambda xp, a, b: xp.matmul(a, b), _matmul_a, _matmul_b, joint=False, native=FEWEST_ELEMENTS,
+    "matmul", lambda xp, a, b: xp.matmul(a, b), _matmul_a, _matmul_b, joint=False, native=_FEWEST_OF_A_PRODUCT,
     text="$a·$b", latex=r"$a \, $b",
     local=[("g·$bᵀ", r"\delta \, {$b}^\top"), ("$aᵀ·g", r"{$a}^\top \, \delta")],
 )  # fmt: skip

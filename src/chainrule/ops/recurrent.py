@@ -175,10 +175,6 @@ def _retreat(cell: Cell, xp: Any, *given: Any, d_kept: Sequence[Any] | None = No
     return (d_projected, *([] if cell.same else [d_recurrent]), *d_before)
 
 
-#: A step is many operations on few numbers: machine code is sooner done with it than NumPy almost from the start.
-_FEWEST_ELEMENTS = 256
-
-
 class _Steps(NamedTuple):
     """A cell's step and its way back, as functions of arrays that are compiled where they are large."""
 
@@ -190,8 +186,8 @@ class _Steps(NamedTuple):
     def of(cls, cell: Cell) -> _Steps:
         return cls(
             cell,
-            Native(partial(_advance, cell), backward=False, fewest=_FEWEST_ELEMENTS),
-            Native(partial(_retreat, cell), backward=True, fewest=_FEWEST_ELEMENTS),
+            Native(partial(_advance, cell), backward=False),
+            Native(partial(_retreat, cell), backward=True),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +184,10 @@ def _run(run: Outcome, console: Console, quiet: bool, doctor: bool) -> Outcome:
     live = console.is_terminal and not quiet
     display: Display = LiveDisplay(console) if live else PlainDisplay(console)
     with suitable_threads(training.config, training.problem.inputs):
-        checkup = Checkup(training, thorough=doctor)
+        with warnings.catch_warnings(record=True) as warned:
+            checkup = Checkup(training, thorough=doctor)
+        for warning in warned:
+            console.print(str(warning.message), highlight=False, soft_wrap=True, markup=False)
         checkup.tell_before(console)
         checkup.save(folder)
         try:

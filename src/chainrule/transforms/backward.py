@@ -65,7 +65,9 @@ def _walk(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: b
 def _visit(nodes: Sequence[Node], cotangents: dict[Node, Any], retain_graph: bool, create_graph: bool) -> None:
     """Pull the cotangent of each of `nodes` on to its inputs, all of them in `cotangents`."""
     anomaly = state.anomaly_detection.get()
-    for node in nodes:
+    is_plain = not (anomaly or create_graph)
+    last = len(nodes)
+    for number, node in enumerate(nodes, 1):
         edges = node.edges
         if not edges:
             continue  # a leaf
@@ -87,8 +89,14 @@ def _visit(nodes: Sequence[Node], cotangents: dict[Node, Any], retain_graph: boo
                 g = _fill_row(node, g, known)
         xp = tensor_namespace if create_graph else namespaces.get(type(known), tensor_namespace)
         together = None
-        if node.primitive.pullback is not None and len(edges) > 1 and type(g) is np.ndarray and not create_graph:  # type: ignore[union-attr]
-            together = _pulled_together(node, g)
+        if is_plain:
+            if len(edges) > 1:
+                if node.primitive.pullback is not None:  # type: ignore[union-attr]
+                    together = _pulled_together(node, g)
+            elif number < last and node.primitive.gate and _is_gate_of(node, nodes[number], g, cotangents):  # type: ignore[union-attr]
+                ((parent, rule, kept),) = edges
+                cotangents[parent] = (g, rule, kept)
+                edges = ()
         for place, (parent, rule, kept) in enumerate(edges):
             if create_graph:
                 kept = _recorded(node, rule, kept)
@@ -114,15 +122,41 @@ def _visit(nodes: Sequence[Node], cotangents: dict[Node, Any], retain_graph: boo
             node.holds = None
 
 
-def _pulled_together(node: Node, g: np.ndarray) -> Any:
-    """What all rules of a node give, by one program where arrays are large; else None."""
+def _is_gate_of(node: Node, following: Node, g: Any, cotangents: dict[Node, Any]) -> bool:
+    """Whether a gate and what it was made from, the node `following` it in the walk, may go back by one program.
+
+    Nothing else was made from that, and nobody wants to see its cotangent. The numbers are the same: a gate passes on
+    what it is given, or zero.
+    """
+    pullback = getattr(following.primitive, "pullback", None)
+    return (
+        pullback is not None
+        and node.edges[0][0] is following  # type: ignore[index]
+        and following.hooks is None
+        and following not in cotangents
+        and type(g) is np.ndarray
+        and g.size >= pullback.fewest
+        and g.shape == following.shape
+        and g.dtype is following.dtype
+        and len(following.edges) > 1  # type: ignore[arg-type]
+    )
+
+
+def _pulled_together(node: Node, g: Any) -> Any:
+    """What all rules of a node give, by one program where arrays are large; else None.
+
+    Instead of its cotangent, `g` may be that of a gate made from it, with the gate's rule and what that reads.
+    """
     edges: Any = node.edges
     pullback: Any = node.primitive.pullback  # type: ignore[union-attr]
     kept = [part for edge in edges for part in edge[2]]
-    if g.size < pullback.fewest and not pullback.has_large(kept):
-        return None
     wanted = tuple([(rule.index, len(row), parent.shape) for parent, rule, row in edges])
-    return pullback(fast_numpy, g, *kept, edges=wanted)
+    if type(g) is tuple:
+        g, after, read = g
+        return pullback(fast_numpy, g, *read, *kept, edges=wanted, after=after)
+    if type(g) is not np.ndarray or (g.size < pullback.fewest and not pullback.has_large(kept)):
+        return None
+    return pullback(fast_numpy, g, *kept, edges=wanted, after=None)
 
 
 def pull_through(node: Forgotten, g: Any) -> dict[Node, Any]:
