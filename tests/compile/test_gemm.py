@@ -345,6 +345,17 @@ def test_a_plan_keeps_to_the_registers_and_to_the_memory_it_has(m: int, n: int, 
     assert chosen.buffer_bytes <= 256 << 10
 
 
+@pytest.mark.parametrize("weights", ["rows", "columns"])
+@pytest.mark.parametrize("n", [128, 384, 512])
+def test_each_thread_of_two_has_half_of_the_rows_of_layers_in_a_row(n: int, weights: str) -> None:
+    m, k = 512, 128
+    b = Access(1, 0, (n, 1) if weights == "rows" else (1, k))
+    body = store_only(lambda i: Access(i, 0, (n, 1)), FLOAT)
+    machine = replace(HOST, cores=2)
+    chosen = plan(Gemm((), m, n, k, FLOAT, Access(0, 0, (k, 1)), b, body, (FLOAT,) * 3), machine)
+    assert (chosen.split, gemm_plan.borders(chosen, 2)) == ("m", (0, m // 2, m))
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("m, n, k", [(60, 30, 512 * 19), (30, 60, 512 * 19), (37, 21, 8192)])
 def test_a_long_sum_done_in_blocks_gives_the_same(m: int, n: int, k: int, threads: int) -> None:

@@ -317,7 +317,7 @@ def test_a_long_row_has_numpys_extremes_with_a_nan_anywhere_or_none(length, plac
     np.testing.assert_array_equal(y, getattr(np, op)(x, axis=1))
 
 
-@pytest.mark.parametrize("shape", [(100_003,), (301, 70), (7, 64)])
+@pytest.mark.parametrize("shape", [(100_003,), (301, 70), (7, 64), (9, 5000)])
 def test_a_kernel_that_runs_backwards_reaches_every_point_once(shape):
     strides = (shape[1], 1) if len(shape) == 2 else (1,)
     body = (load(0, strides), number(1), apply("add", 0, 1), store(2, 1, strides))

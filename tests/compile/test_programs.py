@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import chainrule as cr
 import chainrule.numpy as xp
+from chainrule.compile.kernels import Gemm
 from chainrule.compile.machine import Machine
 from chainrule.nn import functional as F
 from chainrule.ops import network, reductions
@@ -197,6 +198,28 @@ def test_a_large_result_is_finished_from_the_end_that_was_made_last():
     compiled = assert_compiles(cr.grad(lambda x: np.logaddexp.reduce(x, 0)), (x,))
     (variant,) = compiled.variants
     assert [call.kernel.backward for call in variant.plan.program.calls][-1]
+
+
+@pytest.mark.parametrize("activation", [F.gelu, F.silu], ids=["gelu", "silu"])
+def test_of_an_activation_its_derivative_is_kept_for_the_way_back_not_what_that_is_made_of(activation):
+    rows, weights = RNG.standard_normal((256, 8)), (RNG.standard_normal((8, 96)), RNG.standard_normal((96, 4)))
+    gradient = cr.grad(lambda first, second: xp.sum(activation(rows @ first) @ second), argnums=(0, 1))
+    (variant,) = assert_compiles(gradient, weights).variants
+    wide = [value for value in variant.plan.values.values() if value.shape == (256, 96)]
+    assert len(wide) == 3  # the activation, its derivative, and the cotangent
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_rows_wanted_in_another_order_are_written_in_that_order(parts):
+    factors = RNG.standard_normal((2, 4, 6, 5)), RNG.standard_normal((parts, 2, 4, 5, 3)), RNG.standard_normal((3, 2))
+
+    def heads_side_by_side(x, weights, out):
+        product = x @ weights[0] if parts == 1 else np.stack([x @ each for each in weights], 1)
+        along_rows = np.moveaxis(product, -2, 1)
+        return along_rows.reshape(12, -1), along_rows.reshape(-1, 3) @ out, product.sum((0, -2))
+
+    (variant,) = assert_compiles(heads_side_by_side, factors).variants
+    (_the_sum,) = [call for call in variant.plan.program.calls if not isinstance(call.kernel, Gemm)]
 
 
 def test_a_gaussian_mixture():

@@ -377,10 +377,16 @@ def erf(a: Lanes) -> Lanes:
     """x + x·P(x²) up to 1, then 1 − erfc(x)."""
     near = polynomial("erf", a * a).times_plus(a, a)
     if a.format is FLOAT:
-        far = 1.0 - exp(polynomial("erf tail", between(a, 0.0, 3.95)))
+        far = _one_minus_exp2(polynomial("erf tail", where(a > 3.95, a.constant(3.95), a)))
     else:
         far = 1.0 - _erfc_far(between(a, 1.0, 6.0))
     return where(a < 1.0, near, far)
+
+
+def _one_minus_exp2(x: Lanes) -> Lanes:
+    """1 − 2ˣ for x from −30 to −2, where an error of 2ˣ in its last place does not show."""
+    n = nearest(x, 1.0)
+    return (-polynomial("short exp2", x - n.number)).times_plus(power_of_two(n.integer), 1.0)
 
 
 def _erfc_far(a: Lanes) -> Lanes:

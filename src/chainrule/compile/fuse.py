@@ -60,6 +60,8 @@ _MOST_ARGUMENTS = 24
 _MOST_INSTRUCTIONS = 400
 _LOOKED_AT = 16
 _FEW = 4
+#: Elements of an array that is worth being spared.
+_LARGE = 1 << 14
 #: A transposed factor of so many products is put into the order they read it in once for all of them.
 _MANY_PRODUCTS = 8
 
@@ -83,9 +85,15 @@ def is_reduction(value: Value) -> bool:
 # Roots ---------------------------------------------------------------------------------------------------------------
 
 
-def choose_roots(values: Sequence[Value], outputs: Sequence[Value]) -> Roots:
-    """The values that are computed once and looked up, rather than computed again by each that needs them."""
-    roots = Roots(outputs)
+def choose_roots(values: Sequence[Value], outputs: Sequence[Value], early: Iterable[Value] = ()) -> Roots:
+    """The values that are computed once and looked up, rather than computed again by each that needs them.
+
+    Args:
+        values: all of them, inputs first.
+        outputs: what is wanted in memory.
+        early: what is to be looked up although only one value needs it.
+    """
+    roots = Roots([*outputs, *early])
     users = _users(values)
     depth: dict[Value, int] = {}
     viewed = {base(value) for value in values if value.op == "view"}
@@ -106,6 +114,10 @@ def choose_roots(values: Sequence[Value], outputs: Sequence[Value]) -> Roots:
     roots.place_parts(values, outputs)
     for value in values:
         _make_readable(value, roots)
+    if roots.reorders(values):
+        roots.place_parts(values, outputs)
+        for value in values:
+            _make_readable(value, roots)
     return roots
 
 
@@ -463,21 +475,41 @@ def _grid(value: Value) -> tuple[int, ...]:
     return tuple(n for n in (value.inputs[0].shape if is_reduction(value) else value.shape) if n != 1)
 
 
+def fused(graph: Graph, outputs: Sequence[Value]) -> Fusion:
+    """The groups of a graph; what a group keeps for a later one is a formula of several arrays rather than these.
+
+    The derivative of an activation is computed with the activation: then one array is kept for the way back, where two
+    or three would be that the derivative is made of.
+    """
+    fusion = Fusion(graph, outputs)
+    if fusion.early:
+        again = Fusion(graph, outputs, fusion.early)
+        if all(again.is_made_with(value, kept) for value, kept in fusion.early.items()):
+            return again
+    return fusion
+
+
 class Fusion:
     """The groups of a graph, in an order in which they can be computed.
+
+    Args:
+        graph: what is computed.
+        outputs: what of it is wanted in memory.
+        early: values to be computed with what they are made of, rather than where they are needed.
 
     Attributes:
         values: all that the outputs need, inputs first.
         roots: see `choose_roots`.
         groups: in order.
         outputs: the values wanted in memory.
+        early: values that should be computed early, and the arrays that would not be kept then.
     """
 
-    def __init__(self, graph: Graph, outputs: Sequence[Value]) -> None:
+    def __init__(self, graph: Graph, outputs: Sequence[Value], early: Iterable[Value] = ()) -> None:
         self.graph = graph
         self.outputs = list(outputs)
         self.values = reachable(outputs)
-        self.roots = choose_roots(self.values, [value for value in outputs if value.op not in SOURCES])
+        self.roots = choose_roots(self.values, [value for value in outputs if value.op not in SOURCES], early)
         self._wanted = set(outputs)
         self.groups: list[Group] = []
         self._early: list[Group] = []
@@ -488,7 +520,47 @@ class Fusion:
             self._needs[value] = self._needed(value)
             if value in self.roots:
                 self._place(value)
+        self.early = self._better_early()
         self.groups = self._early + self.groups
+
+    def _better_early(self) -> dict[Value, list[Value]]:
+        found: dict[Value, list[Value]] = {}
+        readers: dict[Value, list[Value]] = {}
+        if any(value.size >= _LARGE for value in self.roots):
+            for value in self.values:
+                for x in value.inputs:
+                    readers.setdefault(x, []).append(value)
+        for root in self.roots:
+            stack = list(root.inputs) if root.size >= _LARGE and is_pointwise(root) else []
+            while stack:
+                value = stack.pop()
+                if value in self.roots or not is_pointwise(value) or value.size != root.size:
+                    continue
+                kept = [x for x in self._needs[value] if x.size >= value.size and x in self.roots]
+                if len(kept) > 1 and self._is_all_that_needs(value, kept, readers):
+                    found[value] = kept
+                else:
+                    stack += value.inputs
+        return found
+
+    def _is_all_that_needs(self, value: Value, kept: list[Value], readers: dict[Value, list[Value]]) -> bool:
+        """Whether arrays of one group are written for the sake of a value alone, which could be computed there."""
+        place = self._earliest(value)
+        if place < 0 or any(x in self._wanted or self._group_of.get(x) != place for x in kept):
+            return False
+        stack = [reader for x in kept for reader in readers[x]]
+        while stack:
+            reader = stack.pop()
+            if reader in self.roots:
+                if self._group_of.get(reader) != place:
+                    return False
+            elif reader is not value:
+                stack += readers[reader]
+        return True
+
+    def is_made_with(self, value: Value, others: Iterable[Value]) -> bool:
+        """Whether a value is computed in the group of others."""
+        return {self._group_of.get(x) for x in others} == {self._group_of.get(value)}
 
     def _needed(self, value: Value) -> frozenset[Value]:
         """The roots and sources that computing `value` reads."""
@@ -596,7 +668,7 @@ class Fusion:
 
 
 def _steps(value: Value, roots: Roots) -> list[tuple[Body, bool]]:
-    if value.op == "reshape":
+    if value.op in LAYOUT:
         return []
     if value.op == "assemble":
         return _assembled(value, roots)

@@ -34,6 +34,9 @@ from chainrule.compile.scalars import INT64, POINTER, int64, load_pointers, scal
 
 __all__ = ["emit_gemm", "workspace_bytes"]
 
+#: Elements of a that are not asked for ahead: the second-level cache still has them from the tiles of the last panel.
+_STAYS_NEAR = 1 << 14
+
 
 def emit_gemm(module: ir.Module, kernel: Gemm, name: str, machine: Machine) -> ir.Function:
     """Generate the function of a matrix product.
@@ -153,8 +156,7 @@ class _Generator:
     def _strip(self, a: ir.Value, tile: ir.Value, first_tile: ir.Value, is_first_block: ir.Value) -> _Strip:
         """The rows of a that a tile needs, packed if the plan says so."""
         builder, kernel, chosen = self.builder, self.kernel, self.plan
-        fewer, longer = divmod(kernel.m, chosen.tiles)
-        row = builder.add(builder.mul(tile, int64(fewer)), smaller(builder, tile, int64(longer)))
+        row = self._first_row(tile)
         rows = offset(builder, a, builder.mul(row, int64(kernel.a.strides[-2])), self.element)
         if not chosen.strips:
             return _Strip(row, rows)
@@ -198,7 +200,8 @@ class _Generator:
             b_step, b_column = (chosen.padded(width), 1) if reads_packed else kernel.b.strides[-2:]
             keep = chosen.padded(width) if keeps and chosen.packs(width) else 0
             cut = bool(chosen.cut)
-            shape = Tile(rows, width, a_row, a_step, b_step, b_column, reads_packed, chosen.inner, keep, cut)
+            fetches = not chosen.strips and math.prod(kernel.batch) * kernel.m * kernel.k > _STAYS_NEAR
+            shape = Tile(rows, width, a_row, a_step, b_step, b_column, reads_packed, chosen.inner, keep, fetches, cut)
             name = f"tile_{rows}x{width}" + ("_keep" if keep else "")
             multiply = self._helper(name, lambda name: emit_tile(self.module, kernel, name, shape, chosen.lanes))
             *batch, row, column = indices
@@ -255,9 +258,24 @@ class _Generator:
             self.builder.call(packer, [offset(self.builder, to, first, self.element), columns])
 
     def _by_rows(self, tile: ir.Value, emit: Callable[[int], None]) -> None:
-        """Emit for each number of rows a tile may have, the first ones being one longer than the rest."""
-        fewer, longer = divmod(self.kernel.m, self.plan.tiles)
-        self._either(tile, longer, self.plan.tiles, lambda: emit(fewer + 1), lambda: emit(fewer))
+        """Emit for each number of rows a tile may have, of which one is larger by one than the other."""
+        builder, tiles = self.builder, self.plan.tiles
+        fewer, longer = divmod(self.kernel.m, tiles)
+        if longer == 0 or isinstance(tile, ir.Constant):
+            first, last = (0, 1) if longer == 0 else (tile.constant, tile.constant + 1)
+            emit(last * self.kernel.m // tiles - first * self.kernel.m // tiles)
+            return
+        rows = builder.sub(self._first_row(builder.add(tile, int64(1))), self._first_row(tile))
+        with builder.if_else(builder.icmp_signed(">", rows, int64(fewer))) as (then, otherwise):
+            with then:
+                emit(fewer + 1)
+            with otherwise:
+                emit(fewer)
+
+    def _first_row(self, tile: ir.Value) -> ir.Value:
+        """The number of a tile's first row. They are spread so evenly that threads have equally many."""
+        builder = self.builder
+        return builder.udiv(builder.mul(tile, int64(self.kernel.m)), int64(self.plan.tiles))
 
     def _by_width(self, panel: ir.Value, emit: Callable[[int], None]) -> None:
         """Emit for the width of full panels and for that of the last."""

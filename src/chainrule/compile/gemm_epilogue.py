@@ -44,9 +44,9 @@ def lanes_below(count: int, lanes: int) -> ir.Constant:
     return ir.Constant(ir.VectorType(ir.IntType(1), lanes), [int(lane < count) for lane in range(lanes)])
 
 
-def prefetch(builder: ir.IRBuilder, address: ir.Value, to_write: bool) -> None:
-    """Ask for a line of memory to be brought to the cache; any address will do, a wrong one too."""
-    hints = [ir.Constant(ir.IntType(32), hint) for hint in (int(to_write), 3, 1)]  # keep it; it is data
+def prefetch(builder: ir.IRBuilder, address: ir.Value, to_write: bool, level: int = 1) -> None:
+    """Ask for a line of memory to be brought to the cache of a level; any address will do, a wrong one too."""
+    hints = [ir.Constant(ir.IntType(32), hint) for hint in (int(to_write), 4 - level, 1)]  # the 1: it is data
     intrinsic(builder, "prefetch", ir.VoidType(), [address, *hints], [POINTER])
 
 

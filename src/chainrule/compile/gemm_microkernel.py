@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 from llvmlite import ir
 
 from chainrule.compile.gemm_epilogue import Epilogue, Vector, lanes_below, prefetch
@@ -18,7 +19,9 @@ from chainrule.compile.kernels import Gemm, Stride
 from chainrule.compile.lanes import Short
 from chainrule.compile.scalars import INT64, POINTER, count_up, int64, intrinsic, scalar_type, spread, with_lanes
 
-ROWS_AHEAD = 16  # rows of b that are asked for early; the processor foresees no such distances
+STEPS_AHEAD = 16  # steps of k of which rows are asked for early; the processor foresees no such distances
+
+_LINE = 64  # bytes that a cache fetches at once
 
 
 class Tile(NamedTuple):
@@ -33,6 +36,7 @@ class Tile(NamedTuple):
         padded: whether b may be read up to a whole number of vectors.
         inner: whether vectors run along k, where both factors are contiguous.
         keep: stride along k of a packed copy of b that is made in passing; 0 for none.
+        fetches: whether the strip of a that follows in memory is asked for meanwhile.
         is_cut: whether only some turns of an uneven k are made, which the last two arguments tell. What the tile has
             so far is then in `kept`, a vector a row.
     """
@@ -46,6 +50,7 @@ class Tile(NamedTuple):
     padded: bool
     inner: bool
     keep: int
+    fetches: bool = False
     is_cut: bool = False
 
 
@@ -113,9 +118,11 @@ def _multiply(
             rights.append(load_vector(builder, address, along_n, element, lanes, mask))
             if tile.keep:
                 if is_even(tile.b_step):
-                    prefetch(builder, offset(builder, address, ROWS_AHEAD * tile.b_step, element), to_write=False)
+                    prefetch(builder, offset(builder, address, STEPS_AHEAD * tile.b_step, element), to_write=False)
                 to = offset(builder, kept, builder.mul(step, int64(tile.keep)), element)
                 builder.store(rights[-1], offset(builder, to, vector.first, element), align=size)
+        _fetch_column(builder, tile, column, kernel.dtype)
+        _fetch_next_strip(builder, tile, a, step, kernel)
         results = []
         for i, line in enumerate(sums):
             factor = builder.load(offset(builder, column, i * tile.a_row, element), typ=element, align=size)
@@ -126,6 +133,27 @@ def _multiply(
     zero = Short(with_lanes(element, lanes), "zeroinitializer")
     zeros = [[zero for _ in vectors] for _ in range(tile.rows)]
     return _summed(builder, zeros, 0, kernel.k, 1, add)
+
+
+def _fetch_column(builder: ir.IRBuilder, tile: Tile, column: ir.Value, dtype: np.dtype) -> None:
+    """Ask for the column of a that comes some steps later, where it is contiguous and in other lines than this one."""
+    if not isinstance(tile.a_step, int) or tile.a_row != 1 or abs(tile.a_step) * dtype.itemsize < _LINE:
+        return
+    for row in {0, tile.rows - 1}:
+        place = STEPS_AHEAD * tile.a_step + row
+        prefetch(builder, offset(builder, column, place, scalar_type(dtype)), to_write=False)
+
+
+def _fetch_next_strip(builder: ir.IRBuilder, tile: Tile, a: ir.Value, step: ir.Value, kernel: Gemm) -> None:
+    """With each step of k, ask the second-level cache for as much of the rows below this tile, if rows lie closely."""
+    if not tile.fetches or tile.a_step != 1 or not kernel.k <= tile.a_row <= 2 * kernel.k:
+        return
+    strip = tile.rows * tile.a_row
+    share = strip // kernel.k
+    place = builder.add(builder.mul(step, int64(share)), int64(strip))
+    for line in range(0, share, _LINE // kernel.dtype.itemsize):
+        address = offset(builder, a, builder.add(place, int64(line)), scalar_type(kernel.dtype))
+        prefetch(builder, address, to_write=False, level=2)
 
 
 def _columns(

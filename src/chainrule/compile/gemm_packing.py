@@ -10,7 +10,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from chainrule.compile.gemm_epilogue import lanes_below, prefetch
-from chainrule.compile.gemm_microkernel import ROWS_AHEAD, load_vector, offset
+from chainrule.compile.gemm_microkernel import STEPS_AHEAD, load_vector, offset
 from chainrule.compile.gemm_strides import distance
 from chainrule.compile.kernels import Gemm
 from chainrule.compile.scalars import INT64, POINTER, int64, scalar_type, with_lanes
@@ -34,7 +34,7 @@ def emit_pack_panels(module: ir.Module, kernel: Gemm, name: str, width: int, lan
             piece = offset(builder, row, builder.mul(panel, int64(width)), element)
             target = offset(builder, into, builder.mul(panel, int64(width * kernel.k)), element)
             for first in range(0, width, lanes):
-                prefetch(builder, offset(builder, piece, ROWS_AHEAD * along_k + first, element), to_write=False)
+                prefetch(builder, offset(builder, piece, STEPS_AHEAD * along_k + first, element), to_write=False)
                 value = load_vector(builder, offset(builder, piece, first, element), 1, element, lanes, None)
                 builder.store(value, offset(builder, target, first, element), align=kernel.dtype.itemsize)
     builder.ret_void()

@@ -37,6 +37,7 @@ _LINE_FROM_L2 = 0.5  # of a line that is read in order
 _LINE_FROM_L3 = 4.0  # of a line that is in neither of the nearer caches
 _LINE_SCATTERED = 1.5  # of a line that is far from the line before, where few are
 _LINE_LOST = 12.0  # of such a line, where they are too many to be in the second-level cache
+_LINE_OF_OTHERS = 2.0  # of a line that another thread has written, asked for early for the most part
 _LINE_AHEAD = 4.5  # at most, of a line that was asked for ahead
 _SCATTERED_LANE = 2.5  # of one lane of a gathered or scattered vector
 _PACK_VECTOR = 8.0  # of copying one vector
@@ -173,17 +174,30 @@ def _cheapest(kernel: Gemm, machine: Machine) -> Plan:
     upright = list(_plans(kernel, machine, budget))
     best = by_cost([*upright, *_plans(transposed(kernel), machine, budget)])
     by_rows = by_cost([found for found in upright if found.split == "m"], default=best)
-    return by_rows if by_rows.cost <= min(best.cost + _WAIT, best.cost * _AS_GOOD) else best
+    spared = _WAIT + _spared_by_rows(kernel, machine)
+    return by_rows if by_rows.cost <= min(best.cost + spared, best.cost * _AS_GOOD) else best
+
+
+def _spared_by_rows(kernel: Gemm, machine: Machine) -> float:
+    """What threads are spared by rows: fetching what other threads have written.
+
+    Where a has rows in memory, each thread has most likely made the rows that it needs of a, and so it will be with the
+    product. Where a has columns there (in the gradient of a weight), each needs something of all rows, of the longer
+    ones at least only its part.
+    """
+    along_m, along_k = (abs(near(stride)) for stride in kernel.a.strides[-2:])
+    elements = kernel.m * (kernel.k + kernel.n) if along_m >= along_k else (kernel.m - kernel.n) * kernel.k
+    lines = math.prod(kernel.batch) * elements * kernel.dtype.itemsize / _LINE * (1 - 1 / machine.cores)
+    return max(lines, 0.0) * _LINE_OF_OTHERS
 
 
 def borders(plan: Plan, threads: int) -> tuple[int, ...]:
     """Where along the axis that is shared each thread's part begins, and the last one ends; batch axes count as one."""
     kernel = plan.kernel
-    fewer, longer = divmod(kernel.m, plan.tiles)
     count = {"batch": math.prod(kernel.batch), "m": plan.tiles, "n": plan.panels}[plan.split]
     found = [thread * count // threads for thread in range(threads + 1)]
     if plan.split == "m":
-        return tuple(tile * fewer + min(tile, longer) for tile in found)
+        return tuple(tile * kernel.m // plan.tiles for tile in found)
     return tuple(min(panel * plan.width, kernel.n) for panel in found) if plan.split == "n" else tuple(found)
 
 

@@ -2,7 +2,7 @@
 
 A part of an assembled array (the states of all time steps as one array, the gates beside each other) is written to
 its place there by the kernel that computes it, and read there by all others. So nothing is computed in one place to be
-copied to another.
+copied to another. Neither is what is wanted with its axes in another order, if its rows stay rows.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Roots(set[Value]):
         super().__init__(values)
         self._homes: dict[Value, Home] = {}
         self._parts: dict[Value, dict[int, Value]] = {}
+        self._reordered: set[Value] = set()
 
     def home(self, value: Value) -> Home:
         """Where a root, an input or a constant is."""
@@ -68,22 +69,48 @@ class Roots(set[Value]):
 
     def place_parts(self, values: Sequence[Value], outputs: Iterable[Value]) -> None:
         """Give the parts of assembled arrays among `values` (inputs first) their homes there, where that can be."""
+        self._homes.clear()
+        self._parts.clear()
         taken = set(outputs)
-        readers: dict[Value, list[Value]] = {}
-        for value in values:
-            for x in value.inputs:
-                readers.setdefault(x, []).append(value)
+        readers = _readers(values)
         for whole in reversed(values):  # arrays that are parts themselves after those they are parts of
             for number, (part, region) in enumerate(self._parts_of(whole)):
-                placed = self._place(part, region, self.home(whole), taken, readers)
+                placed = self._place(part, region, self._around(whole), taken, readers)
                 if placed is not None:
                     self._parts.setdefault(whole, {})[number] = placed
+
+    def reorders(self, values: Sequence[Value]) -> bool:
+        """Whether there are roots in another order of axes than what they are made of, to be parts of them from now on.
+
+        What a product reads as well, such as the state of a step that the next one begins with, stays in one piece.
+        """
+        readers = _readers(values)
+        self._reordered = {
+            value
+            for value in values
+            if value.op == "permute_dims"
+            and value in self
+            and value.params[-1] == len(value.shape) - 1
+            and value.inputs[0] in self
+            and not any(_is_factor(x, value, readers) for x in _parts_below(value.inputs[0]))
+        }
+        return bool(self._reordered)
+
+    def _around(self, whole: Value) -> Home:
+        """Where an array is, seen with the axes of its parts."""
+        home = self.home(whole)
+        if whole not in self._reordered:
+            return home
+        by_axis = dict(zip(whole.params, home.strides, strict=True))
+        return home._replace(strides=tuple([by_axis[axis] for axis in range(len(home.strides))]))
 
     def _parts_of(self, whole: Value) -> Iterable[tuple[Value, Region]]:
         if whole.op == "assemble" and _is_filled(whole):
             return zip(whole.inputs, whole.params, strict=True)
         if whole.op == "reshape" and whole in self:  # what is wanted in another shape
             return [(whole, everything(len(whole.shape)))]
+        if whole in self._reordered:
+            return [(whole.inputs[0], everything(len(whole.shape)))]
         return []
 
     def _place(
@@ -110,6 +137,28 @@ class Roots(set[Value]):
         self.add(value)
         self._homes[value] = Home(outer.memory, offset, strides(value.shape) if contiguous else along, contiguous)
         return value
+
+
+def _readers(values: Iterable[Value]) -> dict[Value, list[Value]]:
+    readers: dict[Value, list[Value]] = {}
+    for value in values:
+        for x in value.inputs:
+            readers.setdefault(x, []).append(value)
+    return readers
+
+
+def _parts_below(value: Value) -> list[Value]:
+    """A value, and those it is put together from."""
+    return [value, *(value.inputs if value.op == "assemble" else ())]
+
+
+def _is_factor(value: Value, apart_from: Value, readers: Mapping[Value, list[Value]]) -> bool:
+    """Whether a product reads a value, through layout operations or not, apart from one of these."""
+    return any(
+        reader.op == "matmul" or (reader.op in LAYOUT and _is_factor(reader, apart_from, readers))
+        for reader in readers.get(value, ())
+        if reader is not apart_from
+    )
 
 
 def _is_filled(value: Value) -> bool:

@@ -37,6 +37,7 @@ _QUICK = 4
 
 _VOID = ir.VoidType()
 _LINE = 64  # bytes that a cache fetches at once
+_AHEAD = 8192  # bytes from what is computed to what is asked for meanwhile, where the processor is slow to foresee it
 
 
 class _Fold(NamedTuple):
@@ -164,6 +165,7 @@ class _Nest:
     def _outer(self, level: int, site: _Site, values: dict[int, ir.Value]) -> None:
         plan = self.plan
         if level == plan.depth:
+            self._fetch_ahead(site)
             self._passes(site, values)
             return
         self._emit([i for i, n in enumerate(plan.level) if n == level], values, site)
@@ -229,7 +231,7 @@ class _Nest:
 
         The first pass is often short (a maximum), and would wait for memory; the last one has work to do meanwhile.
         """
-        plan, builder = self.plan, self.builder
+        plan = self.plan
         if number == 0 or number < len(plan.passes) - 1 or plan.axis != 1 or len(plan.lengths) != 2:
             return
         count, length = plan.lengths
@@ -242,14 +244,31 @@ class _Nest:
                 continue
             if 2 * length * size > self.machine.l1_bytes or count * length * size < self.machine.l2_bytes:
                 continue
-            following = site.at(0, builder.add(site.indices[0], int64(1)))
-            place = Point((), following.indices).offset(builder, access.strides)
-            for line in range(0, site.lanes, max(_LINE // size, 1)):
-                offset = builder.add(place, int64(access.offset + line))
-                address = builder.gep(
-                    self.pointers[access.argument], [offset], source_etype=scalars.memory_type(step.dtype)
-                )
-                _prefetch(builder, address, step.op == "store")
+            self._fetch(step, site, length)
+
+    def _fetch_ahead(self, site: _Site) -> None:
+        """In a kernel that runs backwards, ask for what it will read and write in place soon."""
+        plan = self.plan
+        if not plan.loop.backward or plan.split is None:
+            return
+        for step in self.body:
+            if step.op != "store" or step.access is None or step.access.strides[-1] != 1 or len(step.inputs) > 1:
+                continue
+            back, ahead = step.access.strides[plan.split], _AHEAD // step.dtype.itemsize
+            if 0 < back <= 2 * ahead:
+                self._fetch(step, site, -max(ahead // back, 1) * back)
+            else:  # rows so long that what follows in this one comes first
+                self._fetch(step, site, ahead)
+
+    def _fetch(self, step: Instruction, site: _Site, further: int) -> None:
+        """Ask for the memory that an instruction will reach, so many elements further than here."""
+        builder, access = self.builder, step.access
+        assert access is not None
+        place, element = Point((), site.indices).offset(builder, access.strides), scalars.memory_type(step.dtype)
+        for line in range(0, site.lanes, max(_LINE // step.dtype.itemsize, 1)):
+            offset = builder.add(place, int64(access.offset + further + line))
+            address = builder.gep(self.pointers[access.argument], [offset], source_etype=element)
+            _prefetch(builder, address, step.op == "store")
 
     def _emit_kept(self, number: int, steps: list[int], values: dict[int, ir.Value], site: _Site) -> None:
         """Instructions of a pass; what an earlier pass has kept is read back, what later ones need is kept."""

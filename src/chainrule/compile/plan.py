@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from chainrule.compile.factors import product_axes, with_fewest_axes
-from chainrule.compile.fuse import SOURCES, Body, Fusion, Group
+from chainrule.compile.fuse import SOURCES, Body, Fusion, Group, fused
 from chainrule.compile.gemm import workspace_bytes
 from chainrule.compile.graph import Graph, Value
 from chainrule.compile.kernels import Access, Call, Gemm, Instruction, Kernel, Loop, Program
@@ -62,7 +62,7 @@ def plan(graph: Graph, outputs: Sequence[Value], replaced: Mapping[int, Value], 
         threads: how many may share the work.
     """
     wanted = _distinct(graph, outputs)
-    fusion = Fusion(graph, wanted)
+    fusion = fused(graph, wanted)
     order = _Order(fusion)
     in_place = {number for number, source in replaced.items() if order.write_over(wanted[number], source)}
     groups = order.sorted()

@@ -286,19 +286,32 @@ POLYNOMIALS = {
         ),
         error=(-29.6, -62.7),
     ),
-    # log(erfc(x)) as a function of x for 1 ≤ x ≤ 3.95; error relative to erf(x)
+    # log2(erfc(x)) as a function of x for 1 ≤ x ≤ 3.95; error relative to erf(x); by Lawson's algorithm in float64
     "erf tail": Polynomial(
         single=(
-            -0.00033939333,
-            -1.1270976,
-            -0.63813144,
-            -0.10311799,
-            0.021843249,
-            -0.0029489074,
-            0.00018650181,
+            -0.0037786364555358887,
+            -1.6123868227005005,
+            -0.9438687562942505,
+            -0.12811101973056793,
+            0.021397866308689117,
+            -0.001669521676376462,
         ),
         double=(),
-        error=(-29.7, None),
+        error=(-25.9, None),
+    ),
+    # 2^r as a function of r for |r| ≤ 1/2, where the result is subtracted from something larger; error relative to 2^r;
+    # by Lawson's algorithm in float64
+    "short exp2": Polynomial(
+        single=(
+            1.0000001192092896,
+            0.6931469440460205,
+            0.24022120237350464,
+            0.05550713092088699,
+            0.009675540961325169,
+            0.001327647129073739,
+        ),
+        double=(),
+        error=(-23.7, None),
     ),
     # (x + 3)·exp(x²)·erfc(x) as a function of (x − 3)/(x + 3) for 1 ≤ x ≤ 28; error relative to erfc(x)
     "erfcx": Polynomial(
