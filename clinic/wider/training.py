@@ -1,4 +1,4 @@
-"""Sick settings of the held-out half: data, learning rates and clipping that a healthy network cannot learn with."""
+"""Sick settings: data, learning rates and clipping that a healthy network cannot learn with."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import partial
 from itertools import chain
 
 from clinic.faults import data, weights
-from clinic.held_out.healthy import HEALTHY, NESTEROV
 from clinic.setting import trained
 from clinic.sickness import CHAINRULE, TORCH, Sickness, spoiled
+from clinic.wider.healthy import HEALTHY, NESTEROV
 
 sick = partial(spoiled, HEALTHY)
 

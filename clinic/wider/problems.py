@@ -1,4 +1,4 @@
-"""Data that the held-out half has besides those of the tuning half: other forms of them, and new ones."""
+"""Data besides those of the first part: other forms of them, and new ones."""
 
 from __future__ import annotations
 

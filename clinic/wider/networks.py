@@ -1,4 +1,4 @@
-"""Healthy networks of the held-out half, written as those in `clinic.networks`."""
+"""Healthy networks, written as those in `clinic.networks`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sick settings of the held-out half: networks and losses that were planned wrongly."""
+"""Sick settings: networks and losses that were planned wrongly."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from clinic import networks as tuning_networks
 from clinic.faults import data, losses
 from clinic.faults import networks as broken_before
 from clinic.healthy import stack
-from clinic.held_out import broken, networks
-from clinic.held_out.healthy import GOODS, HEALTHY, huber
 from clinic.sickness import CHAINRULE, TORCH, Sickness, spoiled
+from clinic.wider import broken, networks
+from clinic.wider.healthy import GOODS, HEALTHY, huber
 
 sick = partial(spoiled, HEALTHY)
 

@@ -1,4 +1,4 @@
-"""The healthy settings of the held-out half: many look odd, for reasons that their users have."""
+"""Healthy settings: many look odd, for reasons that their users have."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 from clinic import networks as tuning_networks
 from clinic.frameworks import Framework
 from clinic.healthy import MOMENTUM, binary_cross_entropy, open_forget_gate, orthogonal_recurrence, stack
-from clinic.held_out import networks
-from clinic.held_out.problems import (
+from clinic.problems import ALPHABET, digit_images, digit_scan, digits, recall, signals
+from clinic.setting import Loss, Setting, squared_error, trained
+from clinic.wider import networks
+from clinic.wider.problems import (
     GOODS,
     arm,
     baskets,
@@ -36,8 +38,6 @@ from clinic.held_out.problems import (
     wave_pieces,
     waves,
 )
-from clinic.problems import ALPHABET, digit_images, digit_scan, digits, recall, signals
-from clinic.setting import Loss, Setting, squared_error, trained
 
 NESTEROV = {"momentum": 0.9, "nesterov": True}
 CHARACTERS = len(ALPHABET)

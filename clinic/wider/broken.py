@@ -1,4 +1,4 @@
-"""Networks of the held-out half that are wrong by themselves, as those in `clinic.faults.networks`."""
+"""Networks that are wrong by themselves, as those in `clinic.faults.networks`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from clinic.frameworks import Framework
-from clinic.held_out import networks
-from clinic.held_out.problems import GOODS
 from clinic.networks import plain_residual
 from clinic.problems import Problem
+from clinic.wider import networks
+from clinic.wider.problems import GOODS
 
 
 def skipped_block(f: Framework, problem: Problem) -> Any:

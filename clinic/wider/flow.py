@@ -1,4 +1,4 @@
-"""Sick settings of the held-out half: values and gradients that do not go through, or grow, or are all alike."""
+"""Sick settings: values and gradients that do not go through, or grow, or are all alike."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from clinic import networks as tuning_networks
 from clinic.faults import networks as broken
 from clinic.faults import weights
 from clinic.healthy import orthogonal_recurrence, stack
-from clinic.held_out import networks
-from clinic.held_out.healthy import HEALTHY
 from clinic.setting import trained
 from clinic.sickness import CHAINRULE, TORCH, Sickness, spoiled
+from clinic.wider import networks
+from clinic.wider.healthy import HEALTHY
 
 sick = partial(spoiled, HEALTHY)
 
