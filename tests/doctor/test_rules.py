@@ -10,7 +10,7 @@ import chainrule as cr
 from chainrule import nn
 from chainrule.doctor import CODES, Finding, Limits, Severity
 from chainrule.doctor.neighbours import relation
-from chainrule.doctor.rules import EFFECTS, judge, ordered
+from chainrule.doctor.rules import EFFECTS, judge, ordered, suspected
 from chainrule.doctor.subjects import subject_of
 
 F = nn.functional
@@ -148,10 +148,15 @@ def test_a_loss_of_the_wrong_kind_is_found(outputs, loss, batch):
 
 
 @pytest.mark.parametrize("last, found", [(nn.Softmax(-1), True), (nn.Identity(), False)])
-def test_squares_of_one_hot_classes_are_wrong_behind_a_softmax_only(last, found):
+def test_squares_of_one_hot_classes_are_suspected_behind_a_softmax_only(last, found):
     model = nn.Sequential(*stack(2, nn.ReLU), last)
-    batch = (X, np.eye(4, dtype=np.float32)[CLASSES])
-    assert (("wrong-loss", "") in causes(model, F.mse_loss, batch)) is found
+    report = cr.diagnose(model, F.mse_loss, (X, np.eye(4, dtype=np.float32)[CLASSES]))
+    assert ("wrong-loss" in [finding.code for finding in suspected(report.examination, Limits())]) is found
+
+
+def test_squares_of_probabilities_of_classes_are_a_proper_score():
+    model = nn.Sequential(*stack(2, nn.ReLU), nn.Softmax(-1))
+    assert causes(model, lambda o, t: F.mse_loss(o, np.eye(4, dtype=np.float32)[t]), (X, CLASSES)) == []
 
 
 def test_counts_are_quantities_and_so_is_a_probability():
@@ -360,6 +365,25 @@ def test_near_examples_have_like_targets_unless_these_are_shuffled():
         assert (abs(seen.neighbours) < 4 and abs(seen.features) < 4) == shuffled
 
 
+def test_the_row_that_the_targets_are_off_by_is_noticed_even_where_some_are_right():
+    x, y = groups(shuffled=False)
+    rows = np.arange(len(y))
+    for place in (0, len(y) // 4):
+        lost = y[np.where(rows < place, rows, (rows + 1) % len(y))]
+        model = stack(1, nn.ReLU)
+        report = cr.diagnose(model, F.cross_entropy, (x[:64], lost[:64]), data=(x, lost), thorough=True)
+        assert report.findings[0].code == "shuffled-labels"
+        assert report.examination.relation.shifted > 20
+
+
+def test_targets_of_many_columns_are_looked_at_too():
+    x, y = groups(shuffled=False)
+    wide = np.eye(4, dtype=np.float32)[y] @ np.random.default_rng(0).normal(size=(4, 300)).astype(np.float32)
+    for order in (slice(None), np.random.default_rng(1).permutation(len(y))):
+        seen = relation(subject_of(stack(1, nn.ReLU, outputs=300), F.mse_loss, (x, wide), data=(x, wide[order])))
+        assert (seen.neighbours > 20) == isinstance(order, slice)
+
+
 def test_features_that_are_nearly_copies_of_each_other_are_ill_conditioned():
     common = RNG.normal(size=(64, 1))
     x = (common + 0.05 * RNG.normal(size=(64, 20))).astype(np.float32)
@@ -414,6 +438,15 @@ def test_what_is_not_finite_before_anything_is_recorded_is_traced_to_its_module(
     x[0, 0] = 0
     first = cr.diagnose(nn.Sequential(First(), nn.Linear(20, 4)), F.cross_entropy, (x, CLASSES)).findings[0]
     assert (first.code, first.layer) == ("non-finite", "0")
+
+
+@pytest.mark.parametrize(("steps", "found"), [(100, []), (100_000, ["learning-rate-too-low"])])
+def test_a_rate_that_a_schedule_is_about_to_raise_is_not_too_low_unless_that_takes_too_long(steps, found):
+    model = stack(2, nn.ReLU)
+    optimizer = cr.optim.SGD(model.parameters(), lr=1e-3)
+    cr.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (step + 1) / steps)
+    report = cr.diagnose(model, F.cross_entropy, (X, CLASSES), optimizer=optimizer, thorough=True)
+    assert [f.code for f in report.findings if not f.follows_from] == found
 
 
 # Steps --------------------------------------------------------------------------------------------------------------
@@ -482,7 +515,7 @@ def test_many_dead_units_are_a_cause_of_their_own_and_some_only_follow():
     some = finding("dying-relu", Severity.NOTE)
     assert [f.follows_from for f in ordered([some, fades])] == ["", ""]
     large = replace(finding("wrong-initialization"), evidence={"scale": 9.0})
-    assert [f.follows_from for f in ordered([large, dead])] == ["", ""]
+    assert [f.follows_from for f in ordered([large, dead])] == ["", "dying-relu"]
     small = replace(large, evidence={"scale": 0.01})
     assert [f.follows_from for f in ordered([small, dead])] == ["", "wrong-initialization"]
 
@@ -723,3 +756,143 @@ def test_small_weights_before_a_normalisation_are_no_explosion():
     first, *_, last = report.examination.layers
     assert first.error_signal > 150 * last.error_signal
     assert report.healthy
+
+
+# Gradients that never come ------------------------------------------------------------------------------------------
+
+
+class Formed(nn.Module):
+    """Two layers, a third one beside them, and what is made of them."""
+
+    def __init__(self, form):
+        super().__init__()
+        nn.random.manual_seed(0)
+        self.first, self.beside, self.last = nn.Linear(20, 16), nn.Linear(20, 16), nn.Linear(16, 4)
+        self.form = form
+
+    def forward(self, x):
+        return self.last(self.form(F.relu(self.first(x)), F.relu(self.beside(x))))
+
+
+@pytest.mark.parametrize("form", [lambda h, g: h + 0.0 * g, lambda h, g: h + np.zeros((1, 16), np.float32) * g])
+def test_what_is_multiplied_by_zero_is_unused(form):
+    assert causes(Formed(form)) == [("unused-parameter", "beside")]
+
+
+@pytest.mark.parametrize("step", [cr.numpy.round, cr.numpy.floor, cr.numpy.sign])
+def test_what_is_flat_everywhere_cuts_the_graph(step):
+    [(code, layer)] = causes(Formed(lambda h, g: step(3 * h) + g))
+    assert (code, layer) == ("detached-graph", "first")
+
+
+def test_a_branch_that_is_left_out_by_chance_is_not_unused():
+    draws = np.random.default_rng(0)
+    draws.uniform()
+    assert causes(Formed(lambda h, g: h + g if draws.uniform() < 0.6 else h)) == []
+
+
+def test_what_waits_behind_a_last_layer_of_zeros_is_not_unused():
+    assert causes(changed(stack(2, nn.SiLU), 4, weight=lambda w: 0 * w)) == []
+
+
+def test_units_that_are_off_whatever_the_weights_are_dead_and_not_cut_off():
+    codes = [code for code, _ in causes(Formed(lambda h, g: F.relu(h - 50) + 0.1 * g))]
+    assert "detached-graph" not in codes
+    assert "unused-parameter" not in codes
+
+
+def test_a_group_without_a_learning_rate_is_not_moved():
+    model = stack(2, nn.Tanh)
+    groups = [{"params": [*model[0].parameters(), *model[4].parameters()]}, {"params": [*model[2].parameters()]}]
+    groups[1]["lr"] = 0.0
+    assert causes(model, optimizer=cr.optim.Adam(groups, lr=1e-3)) == [("unused-parameter", "2")]
+
+
+def test_a_layer_that_was_exchanged_after_the_optimizer_was_made_is_not_moved():
+    model = stack(2, nn.Tanh)
+    optimizer = cr.optim.Adam(model.parameters())
+    model[0] = nn.Linear(20, 32)
+    report = cr.diagnose(model, F.cross_entropy, (X, CLASSES), optimizer=optimizer)
+    assert [(f.code, f.layer, f.severity) for f in report.findings] == [("unused-parameter", "0", Severity.WARNING)]
+    assert "took its place" in report.findings[0].cause
+
+
+# First values and normalisations ------------------------------------------------------------------------------------
+
+
+def test_weights_of_one_sign_add_up():
+    model = stack(2, nn.ReLU)
+    for place in (0, 2, 4):
+        changed(model, place, weight=lambda w: RNG.uniform(0, 1, w.shape))
+    [(code, _), *_] = causes(model, batch=(abs(X), CLASSES))
+    assert code == "wrong-initialization"
+
+
+@pytest.mark.parametrize(("std", "found"), [(1.0, []), (20.0, [("wrong-initialization", "0")])])
+def test_vectors_that_are_looked_up_may_be_too_large(std, found):
+    nn.random.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(50, 8), nn.Flatten(), nn.Linear(40, 4))
+    nn.init.normal_(model[0].weight, 0.0, std)
+    assert causes(model, batch=(RNG.integers(0, 50, (64, 5)), CLASSES)) == found
+
+
+def passing_through(normalization):
+    nn.random.manual_seed(0)
+    return nn.Sequential(nn.Linear(20, 32), normalization, nn.ReLU(), nn.Linear(32, 4))
+
+
+@pytest.mark.parametrize("kind", [nn.LayerNorm, nn.BatchNorm1d, nn.RMSNorm])
+def test_any_normalisation_with_a_scale_next_to_nothing_passes_nothing_on(kind):
+    model = passing_through(kind(32))
+    nn.init.constant_(model[1].weight, 1e-4)
+    assert causes(model)[0] == ("dead-batchnorm", "1")
+
+
+def test_a_normalisation_that_adds_far_more_than_the_variance_passes_nothing_on():
+    assert causes(passing_through(nn.BatchNorm1d(32, eps=100.0)))[0] == ("dead-batchnorm", "1")
+    assert causes(passing_through(nn.BatchNorm1d(32, eps=1e-3))) == []
+
+
+def test_all_sick_normalisations_are_named():
+    model = nn.Sequential(
+        nn.Linear(20, 16), nn.BatchNorm1d(16, momentum=0.0), nn.ReLU(), nn.Linear(16, 16),
+        nn.BatchNorm1d(16, momentum=0.0), nn.ReLU(), nn.Linear(16, 4),
+    )  # fmt: skip
+    report = cr.diagnose(model, F.cross_entropy, (X, CLASSES))
+    assert [f.layers for f in report.findings] == [("1", "4")]
+
+
+def residual(std):
+    nn.random.manual_seed(0)
+    model = nn.MLP(20, 32, 4, depth=4, residual=True, norm="layer")
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1 and std(name) is not None:
+            nn.init.normal_(parameter, 0.0, std(name))
+    return model
+
+
+def test_branches_may_start_small_but_not_the_whole_network():
+    names = [name for name, p in residual(lambda name: None).named_parameters() if p.ndim > 1]
+    assert causes(residual(lambda name: 1e-4 if name in names[2:3] else None)) == []
+    assert causes(residual(lambda name: 1e-4))[0][0] == "wrong-initialization"
+
+
+def test_states_that_a_recurrence_drives_to_their_ends_are_its_effect():
+    nn.random.manual_seed(0)
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.read, self.recur, self.out = nn.Linear(5, 24), nn.Linear(24, 24), nn.Linear(24, 4)
+            nn.init.orthogonal_(self.recur.weight, 8.0)
+
+        def forward(self, x):
+            h = cr.numpy.tanh(self.read(x[:, 0]))
+            for step in range(1, 12):
+                h = cr.numpy.tanh(self.recur(h) + self.read(x[:, step]))
+            return self.out(h)
+
+    x = RNG.normal(size=(64, 12, 5)).astype(np.float32)
+    report = cr.diagnose(Network(), F.cross_entropy, (x, CLASSES), optimizer=None)
+    assert (report.findings[0].code, report.findings[0].layer) == ("bptt-exploding", "recur")
+    assert {f.follows_from for f in report.findings if f.code == "saturated-activation"} <= {"bptt-exploding"}

@@ -6,6 +6,7 @@ from sick_networks import numbers, recurrent
 
 import chainrule as cr
 from chainrule import nn, optim
+from chainrule.doctor.examination import examine
 from chainrule.doctor.subjects import subject_of
 from chainrule.doctor.through_time import through_time
 
@@ -115,3 +116,55 @@ def test_a_bidirectional_layer_is_noted_and_not_measured():
     found, notes = through_time(subject_of(nn.RNN(IN, WIDTH, bidirectional=True).double(), lambda y: y[0].sum(), X))
     assert found == ()
     assert "bidirectional" in notes[0]
+
+
+class Loop(nn.Module):
+    """A recurrence h ← tanh(W·h + V·x) as a forward writes it; without inputs after the first, a deep network."""
+
+    def __init__(self, joined, inputs=True):
+        super().__init__()
+        nn.random.manual_seed(0)
+        self.read, self.recur = nn.Linear(IN, WIDTH).double(), nn.Linear(WIDTH, WIDTH).double()
+        self.both = nn.Linear(IN + WIDTH, WIDTH).double()
+        self.joined, self.inputs = joined, inputs
+
+    def forward(self, x):
+        h = cr.numpy.tanh(self.read(x[0]))
+        for step in range(1, TIME):
+            if self.joined:
+                h = cr.numpy.tanh(self.both(cr.numpy.concat([x[step], h], axis=1)))
+            else:
+                h = cr.numpy.tanh(self.recur(h) + (self.read(x[step]) if self.inputs else 0.0))
+        return h
+
+
+def loops(model):
+    return examine(subject_of(model, lambda y: (y * y).sum(), X)).time
+
+
+def test_a_loop_in_a_forward_has_the_losss_error_signal_at_each_run():
+    model = Loop(joined=False)
+    (found,) = loops(model)
+    weight = model.recur.weight.detach().numpy()
+    states = [np.tanh(numbers(model.read(X[0])))]
+    for x in X[1:]:
+        states.append(np.tanh(numbers(model.recur(states[-1])) + numbers(model.read(x))))
+    signal = 2 * states[-1] * (1 - states[-1] ** 2)
+    norms = [np.linalg.norm(signal)]
+    for h in states[-2:0:-1]:
+        signal = (signal @ weight) * (1 - h**2)
+        norms.insert(0, np.linalg.norm(signal))
+    assert (found.path, found.kind) == ("recur", "loop")
+    np.testing.assert_allclose(found.norms, norms, rtol=1e-10)
+    assert found.spectral_radius == pytest.approx(np.abs(np.linalg.eigvals(weight)).max())
+
+
+def test_a_loop_that_joins_state_and_input_is_one_too():
+    (found,) = loops(Loop(joined=True))
+    assert found.path == "both"
+    assert len(found.norms) == TIME - 1
+    assert np.isnan(found.spectral_radius)
+
+
+def test_a_layer_that_is_repeated_without_new_inputs_is_no_recurrence():
+    assert loops(Loop(joined=False, inputs=False)) == ()

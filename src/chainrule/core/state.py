@@ -9,9 +9,10 @@ Referential Transparency").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 #: The level of the innermost running transform.
@@ -159,8 +160,10 @@ def noting_assignments() -> Iterator[dict[int, tuple[Any, Any, Any]]]:
 
 
 @contextmanager
-def put_back() -> Iterator[None]:
-    """Leave every one of `side_states`, and every tensor that is assigned, as it was found."""
+def put_back(but: Mapping[int, Any] = MappingProxyType({})) -> Iterator[None]:
+    """Leave every one of `side_states`, and every tensor that is assigned, as it was found; but not those by whose
+    identities `but` goes.
+    """
     found = [(write, read()) for read, write in side_states]
     noted: dict[int, tuple[Any, Any, Any]] = {}
     try:
@@ -170,7 +173,8 @@ def put_back() -> Iterator[None]:
         for write, value in found:
             write(value)
         for tensor, value, node in noted.values():
-            tensor._value, tensor._node = value, node
+            if id(tensor) not in but:
+                tensor._value, tensor._node = value, node
 
 
 class _Recording:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,18 @@ from chainrule.doctor.measurements import (
     Normalization,
     ParameterState,
     Spread,
+    ThroughTime,
 )
 from chainrule.doctor.observation import Event, Observer
 from chainrule.doctor.subjects import Subject, leaves, parts
-from chainrule.doctor.training import finite_dealt_losses
+from chainrule.doctor.training import finite_dealt_losses, length, take
 from chainrule.doctor.vocabulary import ACTIVATIONS, LAYOUT, LOSSES, NORMALIZATIONS, PRODUCTS, WHOLE_KINDS
+
+LARGEST_DENSE = 1024
+"""Of larger recurrent matrices no eigenvalues are taken: it would take longer than all else."""
+
+NEAR_ZERO = 1e-3
+"""A channel that a normalisation multiplies by no more passes nothing on."""
 
 
 @dataclass
@@ -128,6 +136,49 @@ class Anatomy:
         events = self.observer.events[: self.of_network]
         return [self._activation(event) for event in events if event.name in ACTIVATIONS]
 
+    def loops(self) -> list[ThroughTime]:
+        """Recurrences that a forward writes as a loop, and the loss's error signal at each of their runs.
+
+        A layer that is fed what came of its run before, and something new besides. One that is fed nothing new makes a
+        deep network whose layers share their weights.
+        """
+        runs: dict[tuple[str, ...], list[Event]] = {}
+        for event in self.observer.events[: self.of_network]:
+            if self.is_layer(event) and event.name not in WHOLE_KINDS:
+                runs.setdefault(event.parameters, []).append(event)
+        return [self._loop(found) for found in runs.values() if len(found) > 2 and self._is_loop(found)]
+
+    def _is_loop(self, runs: Sequence[Event]) -> bool:
+        if any(event.cotangent is None for event in runs) or not self.ancestors[runs[-1].number] >> runs[0].number & 1:
+            return False
+        return all(self._is_fed(later, earlier) for earlier, later in pairwise(runs[-3:]))
+
+    def _is_fed(self, later: Event, earlier: Event) -> bool:
+        """Whether a run depends on the one before it, and on something that was not there then."""
+        between = self.ancestors[later.number] & ~self.ancestors[earlier.number]
+        if not self.ancestors[later.number] >> earlier.number & 1:
+            return False
+        steps = [event for event in self.observer.events[: later.number + 1] if between >> event.number & 1]
+        return any(
+            not self.ancestors[step.number] >> earlier.number & 1
+            or sum(shape[:1] == step.shape[:1] for shape in step.shapes) > len(step.sources)
+            for step in steps
+        )
+
+    def _loop(self, runs: Sequence[Event]) -> ThroughTime:
+        norms = [event.cotangent or 0.0 for event in runs]
+        last = runs[-1]
+        matrix = statistics.as_numpy(self.values[last.parameters[0]]).astype(np.float64)
+        square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] and bool(np.isfinite(matrix).all())
+        return ThroughTime(
+            last.path or last.parameters[0].rpartition(".")[0] or last.parameters[0],
+            "loop",
+            tuple(norms),
+            (),
+            (norms[0] / norms[-1]) ** (1 / (len(norms) - 1)) if norms[-1] else 0.0,
+            float(np.max(np.abs(np.linalg.eigvals(matrix)))) if square and len(matrix) <= LARGEST_DENSE else math.nan,
+        )
+
     def _units_off(self) -> dict[int, float]:
         """Share of units that are zero throughout, by the activation's event: of a layer that runs several times, the
         smallest, for a unit that is on in one of its runs learns.
@@ -145,19 +196,21 @@ class Anatomy:
 
     def parameters(self, subject: Subject) -> list[ParameterState]:
         """All parameters, with what came back to them."""
-        optimizer = subject.optimizer
-        held = None if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
+        moved = {} if subject.optimizer is None else _moved_by(subject.optimizer)
+        own = {id(parameter) for _, parameter in subject.parameters()}
+        strange = {shape for known, shape in moved.items() if known not in own}
         return [
             ParameterState(
                 path,
                 tuple(parameter.shape),
                 bool(subject.requires_grad(parameter)),
                 self.gradients.get(path) is not None,
-                None if held is None else id(parameter) in held,
+                None if subject.optimizer is None else id(parameter) in moved,
                 self.norm(path),
                 self.gradient_norm(path),
                 self.gradient_zeros(path),
                 self.updates.get(path),
+                tuple(parameter.shape) in strange and id(parameter) not in moved,
             )
             for path, parameter in subject.parameters()
         ]
@@ -229,13 +282,13 @@ class Anatomy:
     def _normalization(self, event: Event, subject: Subject) -> Normalization:
         module = self.observer.called.get(event.path)
         scales = [self.values[p] for p in event.parameters if p.endswith("weight")]
-        off = max((statistics.zeros(scale) for scale in scales), default=0.0)
+        off = max((_share_near_zero(scale) for scale in scales), default=0.0)
         running = getattr(module, "running_mean", None)
         training = bool(getattr(module, "training", True))
         return Normalization(
             event.path,
             event.name,
-            event.examples,
+            self._in_group(event, module),
             event.smallest_variance,
             max(off, event.dead if event.examples > 1 else 0.0),
             event.name != "batch_norm" or training or running is None,
@@ -243,7 +296,14 @@ class Anatomy:
             bool(getattr(subject.model, "training", True)),
             getattr(module, "momentum", None) if running is not None else None,
             bool(self.skipped >> event.number & 1),
+            float(getattr(module, "eps", None) or 0.0),
+            event.variance,
         )
+
+    def _in_group(self, event: Event, module: Any) -> int:
+        """Over how many numbers each mean and variance is taken."""
+        groups = getattr(module, "num_groups", None)
+        return math.prod(event.shape[1:]) // groups if groups else event.examples
 
     def _mismatch(self, event: Event, module: Any, subject: Subject) -> float | None:
         mean, variance = (
@@ -305,6 +365,16 @@ class Anatomy:
         return statistics.twins(_rows(weight, event.name == "linear"))
 
 
+def _moved_by(optimizer: Any) -> dict[int, tuple[int, ...]]:
+    """Shapes of the parameters that an optimiser moves, by identity: not of a group whose learning rate alone is 0."""
+    groups = [group for group in optimizer.param_groups if group.get("lr", 1.0)] or optimizer.param_groups
+    return {id(p): tuple(p.shape) for group in groups for p in group["params"]}
+
+
+def _share_near_zero(scale: Any) -> float:
+    return statistics.share(np.abs(statistics.as_numpy(scale)) < NEAR_ZERO)
+
+
 def _rows(x: Any, across: bool) -> np.ndarray:
     """One row per unit."""
     array = statistics.as_numpy(x)
@@ -345,7 +415,9 @@ def _fans(event: Event, weight: Any) -> tuple[int, int]:
         return 1, shape[-1]
     size = math.prod(shape[2:])
     one, other = shape[1] * size, shape[0] * size
-    flipped = PRODUCTS.get(event.name) == "product" or event.name.startswith("conv_transpose")
+    flipped = PRODUCTS.get(event.name) == "product" or event.name.startswith(
+        ("conv_transpose", "transposed_convolution")
+    )
     return (other, one) if flipped else (one, other)
 
 
@@ -552,8 +624,22 @@ def _input(x: Any) -> Input:
         if moving.any():
             scales = float(std[moving].min()), float(std[moving].max())
             offset = float(np.max(mean[moving] / std[moving]))
-            common = _common(statistics.as_numpy(values)[:, moving]) if len(x.shape) == 2 else None
-    return Input(statistics.spread(x), scales, offset, integer, tuple(x.shape), common)
+            if len(x.shape) in (2, 3):  # rows of examples, or of their steps
+                common = _common(statistics.as_numpy(values).reshape(-1, x.shape[-1])[:, moving])
+    return Input(statistics.spread(x), scales, offset, integer, tuple(x.shape), common, x.shape[0] if x.shape else 0)
+
+
+MANY = 256
+"""So many examples tell what features have in common."""
+
+
+def with_common_of_data(subject: Subject, inputs: Sequence[Input]) -> tuple[Input, ...]:
+    """The inputs of the batch, with what their features have in common in more of the data."""
+    if subject.data is None or not len(inputs) or inputs[0].examples >= MANY:
+        return tuple(inputs)
+    rows = np.random.default_rng(0).permutation(length(subject.data))[:MANY]
+    more = inputs_of(subject.with_(batch=take(subject.data, rows)))
+    return tuple(replace(of, common=m.common, examples=m.examples) for of, m in zip(inputs, more, strict=True))
 
 
 RARELY = 0.1

@@ -6,13 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from chainrule.doctor.aim import aim
+from chainrule.doctor.anatomy import with_common_of_data
 from chainrule.doctor.curvature import curvature
 from chainrule.doctor.examination import examine, with_updates
+from chainrule.doctor.experiments import experiments
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.measurements import Examination
 from chainrule.doctor.neighbours import relation
 from chainrule.doctor.report import Report
-from chainrule.doctor.rules import judge
+from chainrule.doctor.rules import judge, suspected
+from chainrule.doctor.rules.experience import trial_of
 from chainrule.doctor.singular import singular
 from chainrule.doctor.subjects import DoctorError, Subject, subject_of
 from chainrule.doctor.through_time import through_time
@@ -60,7 +64,27 @@ def diagnose(
     subject = subject_of(model, loss_fn, batch, optimizer=optimizer, data=data, clip_norm=clip_norm)
     limits = limits or Limits()
     exam = examination_of(subject, thorough=thorough, seed=seed, progress=progress)
+    if thorough:
+        exam = _tested(subject, exam, limits, seed, progress)
     return Report(judge(exam, limits), exam, subject, limits)
+
+
+OF_ITS_STEPS = frozenset({"slow-convergence", "oscillating-loss"})
+"""What shows that the network's own optimiser does not get on: other suspicions are tested with a tuned one."""
+
+
+def _tested(subject: Subject, exam: Examination, limits: Limits, seed: int, progress: Progress) -> Examination:
+    """With experiments on what is suspected."""
+    suspicions = suspected(exam, limits)
+    if not suspicions:
+        return exam
+    own = trial_of(exam, "same")
+    behind = any(finding.code in OF_ITS_STEPS for finding in judge(exam, limits))
+    tuned = None if own is None or not (behind or subject.optimizer is None) else own.best_rate
+    if subject.optimizer is None and tuned is None:
+        return exam
+    made = experiments(subject, exam, suspicions, tuned=tuned, seed=seed, progress=progress)
+    return replace(exam, experiments=made)
 
 
 def examination_of(
@@ -81,18 +105,27 @@ def examination_of(
     notes += missing
     tried, missing = trials(subject, thorough=thorough, seed=seed, progress=progress)
     notes += missing
-    exam = replace(exam, time=time, trials=tried, notes=tuple(notes))
+    exam = replace(exam, time=(*exam.time, *time), trials=tried, notes=tuple(notes))
     exam = with_updates(exam, next((trial.first_updates for trial in tried if trial.kind == "same"), {}))
     return _measured_closely(subject, exam, seed, progress) if thorough else exam
 
 
 def _measured_closely(subject: Subject, exam: Examination, seed: int, progress: Progress) -> Examination:
-    """With curvature, singular values and what the data's targets have to do with the inputs, where they can be had."""
+    """With curvature, singular values, what the data's targets have to do with the inputs, and what the loss asks for,
+    where they can be had.
+    """
     jacobians, missing = singular(subject, exam, seed=seed, progress=progress)
     notes, bent = [*exam.notes, *missing], None
     try:
         bent = curvature(subject, seed=seed, progress=progress)
     except DoctorError as error:
         notes.append(str(error))
-    related = relation(subject, seed=seed)
-    return replace(exam, curvature=bent, singular=jacobians, relation=related, notes=tuple(notes))
+    return replace(
+        exam,
+        curvature=bent,
+        singular=jacobians,
+        relation=relation(subject, seed=seed),
+        aim=aim(subject, seed=seed),
+        inputs=with_common_of_data(subject, exam.inputs),
+        notes=tuple(notes),
+    )

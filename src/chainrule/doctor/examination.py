@@ -48,6 +48,9 @@ def examine(subject: Subject) -> Examination:
     gradients = dict(zip(values, found, strict=False))
     anatomy = Anatomy(observer, values, gradients, {}, of_network=first)
     states = anatomy.parameters(subject)
+    if origin is None and subject.is_recorded(loss):
+        blocked = any(activation.saturated > ALL_FLAT for activation in anatomy.activations())
+        states = _looked_at_again(subject, states, blocked)
     cuts = [] if origin is not None or not subject.is_recorded(loss) else _cuts(subject, observer, states)
     return Examination(
         framework=subject.framework,
@@ -61,6 +64,7 @@ def examine(subject: Subject) -> Examination:
         loss=loss_of(subject, observer, output, loss, first),
         inputs=tuple(inputs_of(subject)),
         cuts=tuple(cuts),
+        time=tuple(anatomy.loops()) if found else (),
         origin=origin,
         optimizer=subject.optimizer_options,
         step_seconds=seconds,
@@ -116,6 +120,68 @@ def with_updates(exam: Examination, updates: Mapping[str, float]) -> Examination
         for layer in exam.layers
     ]
     return replace(exam, layers=tuple(layers), parameters=tuple(states))
+
+
+# Gradients that do not come ------------------------------------------------------------------------------------------
+
+LOOKS = 6
+"""How many further passes a parameter must have no gradient in before it is said that none reaches it."""
+
+FADED = 1e-12
+"""Share of the largest gradient: where some are smaller, others that are zero may be so by rounding alone."""
+
+LARGE_INPUTS = 30.0
+"""Inputs of a larger root mean square saturate whatever is drawn."""
+
+ALL_FLAT = 0.99
+"""Behind an activation that is flat on so many of its elements, gradients are zero for that reason."""
+
+
+def _looked_at_again(subject: Subject, states: list[ParameterState], blocked: bool) -> list[ParameterState]:
+    """The same, with `reached` as it is whatever the values of the parameters and the random numbers are.
+
+    A block that is left out by chance in one pass is there in another one. A gradient that is zero throughout, element
+    for element, may be so because of a value: behind a last layer of zeros, before units that are all off. One that is
+    zero with values of any kind never comes; unless an activation, blocked, lets nothing through whatever comes.
+    """
+    silent = [s for s in states if s.trainable and not (s.reached and (blocked or s.gradient_norm))]
+    loud = [state.gradient_norm for state in states if state.gradient_norm]
+    if not silent or not loud or min(loud) < FADED * max(loud) or _largest_input(subject) > LARGE_INPUTS:
+        return states
+    wanted = {state.path for state in silent}
+    try:
+        with rehearsal(subject, 0) as copy:
+            for look in range(LOOKS):
+                wanted -= _answering(copy, wanted, np.random.default_rng(look))
+                if not wanted:
+                    break
+    except Exception:  # it cannot be copied, or run twice: what was seen first is all there is
+        return states
+    known = {state.path for state in silent}
+    return [replace(s, reached=s.path not in wanted) if s.path in known else s for s in states]
+
+
+def _answering(copy: Subject, paths: set[str], generator: np.random.Generator) -> set[str]:
+    """Those parameters that get a gradient other than zero, with all parameters drawn anew."""
+    parameters = copy.parameters()
+    for _, parameter in parameters:
+        values = copy.array(parameter)
+        parameter.data = copy.constant(_drawn(statistics.as_numpy(values), generator), values)
+    wanted = [(path, parameter) for path, parameter in parameters if path in paths]
+    with np.errstate(all="ignore"):
+        gradients = copy.gradients(copy.run()[1], [parameter for _, parameter in wanted])
+    found = zip(wanted, gradients, strict=True)
+    return {path for (path, _), gradient in found if gradient is not None and statistics.norm(gradient)}
+
+
+def _drawn(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Numbers of either sign, so small that sums over a layer's inputs are about as large as these."""
+    fan_in = max(values[0].size, 1) if values.ndim > 1 else 4
+    return generator.standard_normal(values.shape) / math.sqrt(fan_in)
+
+
+def _largest_input(subject: Subject) -> float:
+    return max((math.hypot(x.spread.mean, x.spread.std) for x in inputs_of(subject) if not x.integer), default=0.0)
 
 
 def _length(subject: Subject) -> int:

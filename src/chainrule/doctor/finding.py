@@ -112,7 +112,7 @@ CODES: dict[str, Code] = {
     ),
     "non-finite": Code(
         "A NaN or an infinity appears",
-        ("loss", "input-scaling", "initialization", "learning-rate", "clipping"),
+        ("loss", "input-scaling", "guarding", "initialization", "learning-rate", "clipping"),
         f"{_GOODFELLOW}, section 4.1",
     ),
     "learning-rate-too-high": Code(
@@ -143,7 +143,7 @@ CODES: dict[str, Code] = {
     ),
     "detached-graph": Code(
         "The gradient's path is cut: part of the network cannot learn",
-        (),
+        ("gradient-path", "through-path"),
         _KARPATHY,
     ),
     "unscaled-input": Code(
@@ -183,7 +183,7 @@ CODES: dict[str, Code] = {
     ),
     "bptt-exploding": Code(
         "The error signal grows on its way back through time",
-        ("clipping", "initialization", "shorter-time"),
+        ("clipping", "initialization", "bounded-state", "shorter-time"),
         _PASCANU,
     ),
     "always-clipped": Code(

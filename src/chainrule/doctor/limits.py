@@ -5,7 +5,7 @@ cr.diagnose(model, loss_fn, batch, limits=Limits(zero_units=0.8))
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,24 @@ class Limits:
         update_high, update_low: length of one step as a share of the weights; about 1e-3 is usual (Karpathy 2019).
         update_leap: the same for either of the first two steps: one longer than the weights themselves leaves nothing
             of the initialisation. Healthy networks of the clinic stay under 0.9; a rate far too high begins at 6.
+        warm_up: how many times smaller than its full rate the first one may be. A rate raised evenly is there after so
+            many steps; more of them than small trainings have is no warm-up.
         loss_growth: factor by which the loss may grow in a few steps on the same batch.
         dead_channels: share of channels of a normalisation that pass nothing on.
         running_mismatch: distance of the running mean from the batch's, in standard deviations.
         batchnorm_numbers: over how many numbers a mean and variance must be taken. With m of them the variance is off
             by √(2/(m−1)) of itself, with 3 by all of it; Wu and He 2018, "Group Normalization", measure the cost.
         batchnorm_momentum: under which running statistics take more steps than trainings have.
+        batchnorm_momentum_high: over which they overshoot the batches'; at 1 they are those of the last one.
+        epsilon: over which what a normalisation adds to the variance is more than a guard against 0: PyTorch has 1e-5,
+            Keras 1e-3.
         opposed: cosine between where the loss pushes the output and where the targets are: any proper loss has it above
             0, for it falls on the way to the targets.
+        asks_for_classes: the same, over which a squared error is no matter of class numbers: they were made rows of
+            zeros and a one first, whose squared distance is a proper score (Brier 1950). It has 0.54, numbers have 0.
+        usual: the same, under which some targets are weighed far more than others; the usual losses have 0.96 and more.
+        asked_for: score that free outputs must reach under the loss. In the clinic they come to 0.95 at least under
+            losses that fit, to 0.77 at most under those that do not.
         bottleneck: how many times narrower than the layers around it a layer may be.
         clipped: share of steps that are clipped.
         clipping: gradient norm over the clipping norm; ten times that where only the first few steps were seen, when
@@ -66,6 +76,10 @@ class Limits:
             orthogonal recurrence has 1 (Pascanu et al. 2013); the orthogonal one times 2 before ReLU has 1.27.
         related: by how many standard deviations targets of near examples must agree better than dealt-out ones. Chance
             alone comes to 4 once in 30000 times; the clinic's sound data to 11 and more.
+        related_feature: the same of the feature that tells most. Where one in seven targets is the right one it comes
+            to 11; where one feature of 20 explains a tenth of the targets, in 1000 examples, to 36 and more.
+        displaced: the same of the targets of the row before or after. Sound data in any order come to 3, those that
+            lost a row to 55 and more.
         held_out: share of the held-out loss with exchanged answers, over which nothing was learned that holds; a few
             hundred examples leave a tenth to luck. Where sound data come so far (0.9 in the clinic), `related` tells.
         momentum: beyond which swings take longer to halve than most trainings last: they do by momentum^(steps/2)
@@ -78,6 +92,8 @@ class Limits:
         slow: how many times larger the loss may be than what a tuned copy reached in as many steps.
         slow_left: share of the loss that is left after four times the steps: usual optimisers leave under 0.2 on
             healthy networks, be their start as flat as an LSTM's; steps thirty times too short leave 0.5 and more.
+        suspecting: whether what is beyond the limits is suspected only, and to be proved by an experiment: then
+            nothing is left out because something else may make up for it.
     """
 
     vanishing: float = 1e-3
@@ -105,12 +121,18 @@ class Limits:
     update_high: float = 0.3
     update_low: float = 1e-6
     update_leap: float = 3.0
+    warm_up: float = 1000.0
     loss_growth: float = 2.0
     dead_channels: float = 0.5
     running_mismatch: float = 5.0
     batchnorm_numbers: int = 4
     batchnorm_momentum: float = 1e-5
+    batchnorm_momentum_high: float = 1.0
+    epsilon: float = 0.01
     opposed: float = -0.3
+    asks_for_classes: float = 0.3
+    usual: float = 0.8
+    asked_for: float = 0.9
     bottleneck: float = 4.0
     clipped: float = 0.95
     clipping: float = 10.0
@@ -120,6 +142,8 @@ class Limits:
     time_gain_low: float = 0.3
     time_gain_high: float = 1.2
     related: float = 4.0
+    related_feature: float = 16.0
+    displaced: float = 10.0
     held_out: float = 0.8
     momentum: float = 0.995
     overfit: float = 0.5
@@ -128,3 +152,21 @@ class Limits:
     known: float = 0.8
     slow: float = 5.0
     slow_left: float = 0.4
+    suspecting: bool = False
+
+    @property
+    def of_suspicion(self) -> Limits:
+        """Those from which on something is suspected. Healthy networks are beyond them often enough."""
+        return replace(self, suspecting=True, **{name: getattr(self, name) * by for name, by in _NEARER.items()})
+
+
+_NEARER = {
+    "vanishing": 30.0, "fading": 3.0, "exploding": 1 / 3, "exploding_normalized": 0.2, "zero_units": 0.6,
+    "dead_units": 0.6, "saturated": 0.5, "saturated_state": 0.6, "weight_scale_low": 2.0, "weight_scale_high": 0.6,
+    "twins": 0.5, "dead_channels": 0.5, "running_mismatch": 0.5, "batchnorm_momentum": 200.0,
+    "batchnorm_momentum_high": 0.6, "bottleneck": 0.5, "drift": 0.25, "time_vanishing": 50.0, "time_exploding": 0.3,
+    "time_gain_low": 2.7, "time_gain_high": 0.88, "input_rms_low": 5.0, "input_rms_high": 0.5, "feature_ratio": 0.33,
+    "feature_offset": 0.1, "common": 0.3, "common_condition": 0.1, "update_leap": 0.03, "clipped": 0.5,
+    "clipping": 0.2, "overfit": 0.4, "slow": 0.6, "slow_left": 0.25,
+}  # fmt: skip
+"""By what limits are multiplied where something is suspected only."""

@@ -132,7 +132,7 @@ class Normalization:
         name: "batch_norm", "layer_norm", "group_norm", "rms_norm".
         examples: how many numbers each mean and variance was taken over.
         smallest_variance: the smallest variance of its input over the group it normalises.
-        dead: share of channels whose scale is zero or whose output is the same for every example.
+        dead: share of channels whose scale is under a thousandth or whose output is the same for every example.
         uses_batch: whether it went by the batch's statistics; False if by the running ones.
         running_mismatch: where it has running statistics, how far they are from the batch's: the largest
             |running mean − mean|/√variance; None where it has none.
@@ -140,6 +140,8 @@ class Normalization:
         momentum: share by which its running statistics move to each batch's; None where there are none, or where they
             are the mean of all batches.
         skipped: whether a path leads around it: the last one of a residual branch often starts with scale zero.
+        epsilon: what it adds to the variance.
+        variance: the median of the variances of its input.
     """
 
     path: str
@@ -152,6 +154,8 @@ class Normalization:
     training: bool
     momentum: float | None = None
     skipped: bool = False
+    epsilon: float = 0.0
+    variance: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -162,11 +166,12 @@ class ParameterState:
         path: where it is in the network.
         shape: of it.
         trainable: whether it asks for a gradient.
-        reached: whether the loss depends on it: a gradient came, be it zero.
-        optimized: whether the optimiser holds it; None where there is no optimiser.
+        reached: whether a gradient comes to it: one that is not zero, whatever the values of the parameters are.
+        optimized: whether the optimiser holds it, with a learning rate above 0; None where there is no optimiser.
         norm, gradient_norm: of it and of its gradient (0 where none came).
         gradient_zeros: share of zeros in the gradient.
         update_ratio: how far one step of the optimiser moves it, as a share of its norm; None where it is not known.
+        replaced: whether the optimiser holds another one of its shape, which is no part of the network.
     """
 
     path: str
@@ -178,6 +183,7 @@ class ParameterState:
     gradient_norm: float
     gradient_zeros: float
     update_ratio: float | None
+    replaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -245,6 +251,7 @@ class Input:
         shape: of it.
         common: share of the variance of all its features, each brought to variance 1, that lies in one direction;
             None where it has no rows of features.
+        examples: of how many that was taken: of the batch, or of more of the data.
     """
 
     spread: Spread
@@ -253,6 +260,7 @@ class Input:
     integer: bool
     shape: tuple[int, ...]
     common: float | None = None
+    examples: int = 0
 
 
 @dataclass(frozen=True)
@@ -291,15 +299,17 @@ class Cut:
 
 @dataclass(frozen=True)
 class ThroughTime:
-    """The error signal inside a recurrent layer, for a loss at the last time step.
+    """The error signal inside a recurrent layer, for a loss at the last time step; or, where a forward calls a layer of
+    another kind in a loop, that of the network's own loss at each of its runs.
 
     Attributes:
         path: of the layer.
-        kind: "rnn", "lstm", "gru".
+        kind: "rnn", "lstm", "gru", "loop".
         norms: norm of the cotangent of the hidden state at each time step, the first step first.
         cell_norms: of an LSTM's cell state; empty for others.
         gain: geometric mean of the ratio from one step to the step before it.
-        spectral_radius: largest absolute eigenvalue of the recurrent matrix (of each gate's block, the largest).
+        spectral_radius: largest absolute eigenvalue of the recurrent matrix (of each gate's block, the largest); NaN
+            where there is no such matrix by itself.
         stuck: share of elements, over units, times and examples, where a gate lets nothing in or out, or where the new
             state sits on a flat end of its tanh; by the gate's name.
     """
@@ -333,6 +343,7 @@ class Trial:
         validation: loss on held-out data before and after, where there are any.
         best: the loss that a tuned copy reached in as many steps; None where none was trained.
         best_optimizer: how that copy was trained.
+        best_rate: its learning rate, of Adam.
         seconds: what it took.
         chance: the loss where the answers are given to other examples' targets: with `validation`, after training, on
             the held-out data (where `validation`'s last is no lower, nothing was learned that holds); without, before
@@ -364,6 +375,7 @@ class Trial:
     slower: float | None = None
     lowest: float | None = None
     learned: float | None = None
+    best_rate: float | None = None
     first_updates: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -431,11 +443,61 @@ class Relation:
         neighbours: how much more the targets of nearest neighbours agree than those dealt out anew, in standard
             deviations of the latter.
         features: the same of the feature that tells most of the targets by itself.
+        shifted: as `neighbours`, if each example had the target of the row before it, or after it: the larger of both.
     """
 
     examples: int
     neighbours: float
     features: float
+    shifted: float = 0.0
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What the loss asks for, as outputs show that are free to be anything; see `aim`.
+
+    Attributes:
+        name: of the score, "accuracy" or "R²".
+        before: the score of outputs drawn at random.
+        after: the same after they were moved to where the loss is low; of numbers, the squared rank correlation if
+            that is better.
+        answers: how many there were.
+    """
+
+    name: str
+    before: float
+    after: float
+    answers: int
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A suspicion put to the test: two copies trained on the same batches, in one of them what is suspected taken away.
+
+    Attributes:
+        code: of the finding that is suspected.
+        layers: paths of the modules that are.
+        remedy: what was done, by its name in `remedies`.
+        words: the same in sentences.
+        steps: how long both were trained.
+        measure: what they are compared by, on held-out data where there are any: "accuracy", "R²" or "loss".
+        untreated, treated: what they came to.
+        later: what the untreated one came to in four times as many steps.
+        noise: how much of a difference may be chance.
+        proves: whether the suspicion is borne out.
+    """
+
+    code: str
+    layers: tuple[str, ...]
+    remedy: str
+    words: tuple[str, ...]
+    steps: int
+    measure: str
+    untreated: float
+    treated: float
+    later: float
+    noise: float
+    proves: bool
 
 
 @dataclass(frozen=True)
@@ -488,6 +550,8 @@ class Examination:
         singular: of neighbouring layers; empty where they were not measured.
         course: of a watched training; None elsewhere.
         relation: of the data's inputs and targets; None where it was not measured.
+        aim: what the loss asks for; None where it was not measured, or cannot be.
+        experiments: on what was suspected; empty where nothing was.
         optimizer: the optimiser in words, and its options; empty where there is none.
         step_seconds: what one step of training takes, without measuring.
         notes: what could not be measured, and why.
@@ -510,6 +574,8 @@ class Examination:
     curvature: Curvature | None = None
     singular: tuple[Singular, ...] = ()
     relation: Relation | None = None
+    aim: Aim | None = None
+    experiments: tuple[Experiment, ...] = ()
     course: Course | None = None
     optimizer: Mapping[str, float | str] = field(default_factory=dict)
     step_seconds: float = 0.0

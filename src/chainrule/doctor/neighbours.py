@@ -3,6 +3,9 @@
 The targets of the nearest neighbours are compared with an example's own, and so are they after the targets were dealt
 out anew, which is what chance would give. Single features are looked at too, for there are tasks where one of many
 decides. A relation that neither shows may still be there (a frequency with a random phase): this is one witness of two.
+
+The targets of the rows before and after are compared too: where these fit an example's neighbours better than its own,
+a row was lost or a header counted, and the targets belong to other inputs from there on.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ EXAMPLES = 1024
 NEIGHBOURS = 5
 DEALS = 20
 LARGEST_TARGETS = 64
+"""Targets of more columns are told by so many sums of them with random signs."""
 
 
 def relation(subject: Subject, *, seed: int = 0) -> Relation | None:
@@ -36,12 +40,15 @@ def relation(subject: Subject, *, seed: int = 0) -> Relation | None:
     if subject.data is None or length(subject.data) < 32:
         return None
     generator = np.random.default_rng(seed)
-    rows = generator.permutation(length(subject.data))[:EXAMPLES]
-    inputs, targets = parts(take(subject.data, rows))
-    given, wanted = _table(subject, inputs, len(rows)), _table(subject, targets, len(rows))
-    if given is None or wanted is None or wanted.shape[1] > LARGEST_TARGETS:
+    count = length(subject.data)
+    rows = generator.permutation(count)[:EXAMPLES]
+    inputs, targets = parts(subject.data)
+    given, whole = _table(subject, take(inputs, rows), len(rows)), _table(subject, targets, count)
+    if given is None or whole is None:
         return None
-    near = _nearest(given)
+    if whole.shape[1] > LARGEST_TARGETS:
+        whole = whole @ generator.choice([-1.0, 1.0], (whole.shape[1], LARGEST_TARGETS))
+    near, wanted = _nearest(given), whole[rows]
 
     def by_neighbours(wanted: np.ndarray) -> float:
         return float(np.sum(wanted * wanted[near].mean(1)))
@@ -50,8 +57,33 @@ def relation(subject: Subject, *, seed: int = 0) -> Relation | None:
         return float(np.max(np.sum((given.T @ wanted) ** 2, axis=1)))
 
     return Relation(
-        len(rows), _beyond_chance(by_neighbours, wanted, generator), _beyond_chance(by_features, wanted, generator)
+        len(rows),
+        _beyond_chance(by_neighbours, wanted, generator),
+        _beyond_chance(by_features, wanted, generator),
+        max(_beyond_chance(by_neighbours, whole[(rows + step) % count], generator) for step in (-1, 1)),
     )
+
+
+ROUNDS = 3
+"""Of finding the row from which on targets are others': each round knows better which of the near ones are right."""
+
+
+def parting(subject: Subject, data: Any, step: int) -> int:
+    """The row from which on the targets of near examples agree better with those `step` rows on than with their own."""
+    count = length(data)
+    rows = np.sort(np.random.default_rng(0).permutation(count)[:EXAMPLES])
+    inputs, targets = parts(data)
+    given, whole = _table(subject, take(inputs, rows), len(rows)), _table(subject, targets, count)
+    if given is None or whole is None:
+        return 0
+    near = _nearest(given)
+    own, other = whole[rows], whole[(rows + step) % count]
+    place = 0
+    for _ in range(ROUNDS):
+        right = np.where(np.arange(len(rows))[:, None] < place, own, other)[near].mean(1)
+        gain = np.concatenate([[0.0], np.cumsum(np.sum((own - other) * right, axis=1))])
+        place = int(np.argmax(gain))
+    return int(rows[place]) if place < len(rows) else count
 
 
 def _beyond_chance(score: Callable[[np.ndarray], float], wanted: np.ndarray, generator: np.random.Generator) -> float:

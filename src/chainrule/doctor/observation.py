@@ -46,7 +46,7 @@ class Event:
         recorded: whether a gradient can come back through it.
         cotangent: norm of the cotangent of the output, once the backward pass has been by.
         slope, saturated, zero_units, histogram: of an activation.
-        smallest_variance, dead, examples: of a normalisation.
+        smallest_variance, variance, dead, examples: of a normalisation.
         unit_axis: the axis along which units are counted: features come last, channels second.
         channel_means: of what a batch normalisation was given.
     """
@@ -67,6 +67,7 @@ class Event:
     zero_units: float = 0.0
     histogram: Histogram | None = None
     smallest_variance: float = 0.0
+    variance: float = math.inf
     dead: float = 0.0
     examples: int = 0
     unit_axis: int = -1
@@ -273,5 +274,6 @@ def _look_at_variance(event: Event, x: Any, limit: int | None) -> None:
     event.examples = math.prod(x.shape[axis] for axis in axes)
     if event.examples:
         x = x if limit is None else x[:: max(1, x.shape[0] // _EXAMPLES)]
-        event.smallest_variance = float(xp.min(xp.var(x, axis=axes), axis=None))
+        variances = statistics.as_numpy(xp.var(x, axis=axes))
+        event.smallest_variance, event.variance = float(np.min(variances)), float(np.median(variances))
         event.channel_means = statistics.as_numpy(xp.mean(x, axis=axes)) if batch else None

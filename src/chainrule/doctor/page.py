@@ -24,7 +24,9 @@ def page(report: Report) -> str:
         f"<p class='{'healthy' if report.healthy else 'sick'} verdict'>{escape(report.verdict)}</p></header>",
         "<main>",
         *map(_finding, report.findings),
-        _section("Gradient flow", charts.flow_chart(report), "Sick layers are shaded.")
+        _section(
+            "Gradient flow", charts.flow_chart(report), "Sick layers are shaded." if charts.sick_paths(report) else ""
+        )
         if report.examination.layers
         else "",
         _section("Over the steps", charts.course(report), _course(report)),

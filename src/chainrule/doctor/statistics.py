@@ -5,6 +5,7 @@ Everything is returned as Python numbers. Half precision is read as float32; int
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -33,10 +34,19 @@ def floating(x: Any) -> Any:
 
 def on_host(x: Any) -> Any:
     """`x` in NumPy's hands, where it lies in this computer's memory and NumPy knows its dtype: that is faster."""
-    if isinstance(x, np.ndarray):
+    if isinstance(x, (np.ndarray, np.generic)):
         return x
-    x = x.detach() if getattr(x, "requires_grad", False) else x
-    return np.asarray(x) if str(getattr(x, "device", "")) == "cpu" and "bfloat" not in str(x.dtype) else x
+    if getattr(x, "requires_grad", False):
+        x = x.detach()
+    device = getattr(x, "device", None)
+    if getattr(device, "type", device) != "cpu" or not _numpy_knows(x.dtype):
+        return x
+    return x.numpy() if hasattr(x, "numpy") else np.asarray(x)
+
+
+@functools.cache
+def _numpy_knows(dtype: Any) -> bool:
+    return "bfloat" not in str(dtype)
 
 
 def sampled(x: Any, limit: int | None) -> Any:

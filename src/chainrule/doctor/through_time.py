@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.doctor import statistics
+from chainrule.doctor.anatomy import LARGEST_DENSE
 from chainrule.doctor.measurements import ThroughTime
 from chainrule.doctor.observation import SATURATED_SLOPE
 from chainrule.doctor.subjects import Subject, leaves
@@ -187,9 +188,6 @@ def _levels(subject: Subject, state: Any) -> np.ndarray:
     """A state as (layers, batch, width); a cell's has one layer."""
     array = statistics.as_numpy(subject.array(state))
     return array if array.ndim == 3 else array[None]
-
-
-LARGEST_DENSE = 1024
 
 
 def _spectral_radius(subject: Subject, module: Any) -> float:

@@ -91,6 +91,7 @@ def on_batch(
         "" if best is None else f"Adam, lr {rate:.3g}",
         0.0,
         float(np.mean(dealt)) if dealt else None,
+        best_rate=rate,
         first_updates=run.first_updates if own else {},
     )
     if best is not None and rate is not None:

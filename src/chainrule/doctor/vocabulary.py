@@ -21,7 +21,7 @@ PRODUCTS: dict[str, str] = {
     "linear": "linear", "matmul": "product", "addmm": "product", "einsum": "product", "tensordot": "product",
     "bilinear": "linear", "convolution": "convolution", "conv1d": "convolution", "conv2d": "convolution",
     "conv3d": "convolution", "conv_transpose": "convolution", "conv_transpose1d": "convolution",
-    "conv_transpose2d": "convolution", "embedding": "embedding",
+    "conv_transpose2d": "convolution", "transposed_convolution": "convolution", "embedding": "embedding",
 }  # fmt: skip
 """Operations that make a layer where they read a parameter, and the kind of layer."""
 

@@ -138,7 +138,7 @@ class Monitor:
     def losses(self) -> list[float]:
         """Of every step in which `backward` was called, as far as they were seen."""
         unread, self._unread = self._unread, []
-        self._losses += map(self._subject.number, unread)  # not step by step: a GPU would have to be waited for
+        self._losses += [x if isinstance(x, float) else self._subject.number(x) for x in unread]
         return self._losses
 
     # The loop ---------------------------------------------------------------------------------------------------
@@ -220,7 +220,10 @@ class Monitor:
     def _before_backward(self, loss: Any) -> None:
         self._stop_watching()
         if not self._is_deaf:
-            self._unread.append(self._subject.array(loss))
+            array = statistics.on_host(self._subject.array(loss))
+            # A GPU would have to be waited for. In a computer's own memory even a single number that is kept is in the
+            # way of large pieces that come and go.
+            self._unread.append(float(array) if isinstance(array, (np.ndarray, np.generic)) else array)
             self._steps_of_losses.append(self.step)
 
     def _after_backward(self) -> None:

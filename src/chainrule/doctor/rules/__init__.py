@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
-from chainrule.doctor.measurements import Examination
+from chainrule.doctor.measurements import Examination, Experiment
 from chainrule.doctor.rules import fitting, signal, training, units, wiring
 from chainrule.doctor.rules.experience import inputs_are_all_alike, knows_its_batch
+from chainrule.doctor.rules.words import number
 
 RULES: tuple[Callable[[Examination, Limits], Iterator[Finding]], ...] = (
     wiring.non_finite,
@@ -42,6 +43,7 @@ RULES: tuple[Callable[[Examination, Limits], Iterator[Finding]], ...] = (
 EFFECTS: dict[str, frozenset[str]] = {
     "non-finite": frozenset({"*"}),
     "detached-graph": frozenset({"cannot-overfit-batch", "slow-convergence", "vanishing-gradient"}),
+    "unused-parameter": frozenset({"cannot-overfit-batch", "slow-convergence", "learning-rate-too-low"}),
     "wrong-loss": frozenset({"cannot-overfit-batch", "slow-convergence", "oscillating-loss"}),
     "loss-activation-mismatch": frozenset({
         "cannot-overfit-batch", "slow-convergence", "saturated-activation",
@@ -74,7 +76,10 @@ EFFECTS: dict[str, frozenset[str]] = {
         "missing-normalization", "cannot-overfit-batch", "slow-convergence", "learning-rate-too-low",
         "ill-conditioned",
     }),
-    "bptt-exploding": frozenset({"learning-rate-too-high", "oscillating-loss", "slow-convergence", "always-clipped"}),
+    "bptt-exploding": frozenset({
+        "learning-rate-too-high", "oscillating-loss", "slow-convergence", "always-clipped", "saturated-activation",
+        "cannot-overfit-batch",
+    }),
     "bptt-vanishing": frozenset({"slow-convergence", "cannot-overfit-batch"}),
     "bottleneck": frozenset({
         "cannot-overfit-batch", "slow-convergence", "vanishing-gradient", "bptt-vanishing", "dying-relu",
@@ -99,8 +104,18 @@ def brings_about(cause: Finding, effect: Finding) -> bool:
         return cause.code not in EFFECTS["shuffled-labels"]
     if (cause.code, effect.code) == ("wrong-initialization", "dying-relu") and effect.severity == Severity.SEVERE:
         return cause.evidence.get("scale", 0.0) < 1  # where weights are small, biases alone decide
+    if (cause.code, effect.code) == ("dying-relu", "wrong-initialization"):  # a step too long makes weights large, too
+        return cause.severity == Severity.SEVERE and effect.evidence.get("scale", 0.0) > 1
     return not EFFECTS.get(cause.code, frozenset()).isdisjoint({effect.code, "*"})
 
+
+PROVABLE = frozenset({
+    "wrong-initialization", "symmetric-initialization", "dying-relu", "saturated-activation", "vanishing-gradient",
+    "exploding-gradient", "missing-normalization", "bptt-vanishing", "bptt-exploding", "bottleneck", "dead-batchnorm",
+    "wrong-loss", "unscaled-input", "ill-conditioned", "always-clipped", "learning-rate-too-high", "slow-convergence",
+    "cannot-overfit-batch", "unused-parameter",
+})  # fmt: skip
+"""What can be taken away from a copy, to see what comes of it."""
 
 _BEFORE_LEARNING = frozenset({
     "vanishing-gradient", "exploding-gradient", "bptt-vanishing", "bptt-exploding", "wrong-initialization",
@@ -109,14 +124,76 @@ _BEFORE_LEARNING = frozenset({
 """What keeps a network from learning. One that knows its batch has learned all the same: it is told in a note."""
 
 
+def _is_past(finding: Finding) -> bool:
+    """Whether learning shows that a finding does not keep from it; no training leaves all units of a layer alike."""
+    return finding.code in _BEFORE_LEARNING and finding.evidence.get("twins", 0.0) < 1
+
+
 def judge(exam: Examination, limits: Limits) -> tuple[Finding, ...]:
     """Every finding, causes first and the most severe of them at the top; effects carry the code of their cause."""
     found = [finding for rule in RULES for finding in rule(exam, limits)]
+    proved = _proved(exam, limits)
+    found = [*proved, *(f for f in found if f.code not in {finding.code for finding in proved})]
     if inputs_are_all_alike(exam):
         found = [f for f in found if f.code not in _BEFORE_LEARNING]  # there are no signals to speak of
     if knows_its_batch(exam, limits):
-        found = [replace(f, severity=Severity.NOTE) if f.code in _BEFORE_LEARNING else f for f in found]
+        found = [replace(f, severity=Severity.NOTE) if _is_past(f) else f for f in found]
     return ordered(found)
+
+
+SYMPTOMS = frozenset({
+    "cannot-overfit-batch", "slow-convergence", "oscillating-loss", "shuffled-labels",
+})  # fmt: skip
+"""What does not say where it comes from: where nothing else was found, the cause is still to be looked for."""
+
+
+NARROW = frozenset({"bottleneck"})
+"""What is suspected even where an effect of it was found, for what takes it away would not take away anything else."""
+
+
+def suspected(exam: Examination, limits: Limits) -> tuple[Finding, ...]:
+    """What might be wrong, but is not proved; nothing where a cause was found.
+
+    A network that knows its batch can learn: only its steps may still be too long, as in fine-tuning.
+    """
+    serious = {finding.code for finding in judge(exam, limits) if finding.severity >= Severity.WARNING}
+    if inputs_are_all_alike(exam):
+        return ()
+    causes = serious - SYMPTOMS
+    codes = {"learning-rate-too-high"} if knows_its_batch(exam, limits) else PROVABLE
+    found = [f for f in _beyond(exam, limits.of_suspicion) if f.code in codes - causes]
+    return tuple(f for f in found if not causes or (f.code in NARROW and causes <= EFFECTS[f.code]))
+
+
+def _beyond(exam: Examination, limits: Limits) -> list[Finding]:
+    found = [finding for rule in RULES for finding in rule(exam, limits)]
+    return [finding for finding in found if finding.severity >= Severity.WARNING]
+
+
+def _proved(exam: Examination, limits: Limits) -> list[Finding]:
+    """What was suspected and borne out by an experiment."""
+    proofs = {experiment.code: experiment for experiment in exam.experiments if experiment.proves}
+    if not proofs:
+        return []
+    found = [finding for finding in _beyond(exam, limits.of_suspicion) if finding.code in proofs]
+    return [_with_proof(finding, proofs[finding.code]) for finding in found]
+
+
+def _with_proof(finding: Finding, proof: Experiment) -> Finding:
+    """The finding with the figures of the experiment."""
+    done = "; ".join(proof.words)
+    said = (
+        f"The experiment: without it ({done}), a copy comes to {proof.measure} {number(proof.treated)} in "
+        f"{proof.steps} steps, the network itself to {number(proof.untreated)}, and to {number(proof.later)} in four "
+        "times as many."
+    )
+    figures = {"measure": proof.measure, "treated": proof.treated, "untreated": proof.untreated, "later": proof.later}
+    return replace(
+        finding,
+        severity=Severity.WARNING,
+        evidence={**finding.evidence, **figures},
+        cause=f"{finding.cause} {said}",
+    )
 
 
 def judge_flow(exam: Examination, limits: Limits) -> tuple[Finding, ...]:

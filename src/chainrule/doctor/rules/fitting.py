@@ -7,17 +7,18 @@ from collections.abc import Iterator
 
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
-from chainrule.doctor.measurements import Examination, Loss
-from chainrule.doctor.rules.words import number
+from chainrule.doctor.measurements import Aim, Examination, Loss
+from chainrule.doctor.rules.words import number, percent
 
 _REGRESSION = ("mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss")
 
 
 def unscaled_input(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """What reaches the first layer is far from mean 0 and variance 1, or its features are of different scales."""
-    if not exam.layers or exam.layers[0].kind == "embedding" or not exam.inputs:
+    given = next((given for given in exam.inputs if not given.integer), None)
+    first = next((layer for layer in exam.layers if layer.kind != "embedding"), None)
+    if given is None or first is None:
         return
-    first, given = exam.layers[0], exam.inputs[0]
     size = math.hypot(first.input.mean, first.input.std)
     filled = size / math.sqrt(max(1 - first.input.zeros, 1e-12))  # of a 1 among a thousand zeros, 1
     untouched = math.isclose(first.input.std, given.spread.std, rel_tol=1e-3)
@@ -95,7 +96,12 @@ def _mismatch(loss: Loss) -> str | None:
         case name if name in _REGRESSION and targets is not None:
             bounds = _BOUNDS.get(last)
             margin = 0.05 * (targets.largest - targets.smallest)
-            if bounds and (targets.smallest < bounds[0] - margin or targets.largest > bounds[1] + margin):
+            as_numbers = math.prod(loss.targets_shape) == math.prod(loss.output_shape)
+            if (
+                bounds
+                and as_numbers
+                and (targets.smallest < bounds[0] - margin or targets.largest > bounds[1] + margin)
+            ):
                 return (
                     f"the targets run from {number(targets.smallest)} to {number(targets.largest)}, but {last} gives "
                     f"numbers in {_range(last)} only"
@@ -116,7 +122,12 @@ def _range(name: str) -> str:
 def wrong_loss(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """The loss is of the wrong kind for the targets, or is compared with targets of another shape."""
     loss = exam.loss
-    why = None if loss is None or loss.targets is None else _unused(loss) or _misfit(loss) or _opposed(loss, limits)
+    why = (
+        None
+        if loss is None or loss.targets is None
+        else _unused(loss) or _misfit(loss, limits) or _opposed(loss, limits)
+    )
+    why = why or _astray(exam.aim, limits) or (_odd(loss, limits) if limits.suspecting else None)
     if loss is None or why is None:
         return
     yield Finding(
@@ -125,7 +136,7 @@ def wrong_loss(exam: Examination, limits: Limits) -> Iterator[Finding]:
         Severity.SEVERE,
         {"loss": loss.name, "output_shape": loss.output_shape, "targets_shape": loss.targets_shape,
          "classes": loss.classes, "whole": loss.targets_whole, "agreement": loss.agreement,
-         "limit": limits.opposed},
+         "asks_for": exam.aim and exam.aim.after, "limits": (limits.opposed, limits.asked_for)},
         why,
         (),
     )  # fmt: skip
@@ -137,7 +148,7 @@ def _unused(loss: Loss) -> str | None:
     return None
 
 
-def _misfit(loss: Loss) -> str | None:
+def _misfit(loss: Loss, limits: Limits) -> str | None:
     out, given, targets = loss.output_shape, loss.targets_shape, loss.targets
     assert targets is not None
     width = out[-1] if len(out) > 1 else 1
@@ -149,14 +160,15 @@ def _misfit(loss: Loss) -> str | None:
                 f"{loss.compared_shape}: they broadcast, so every output is compared with every target; give both the "
                 "same shape"
             )
-        if labels and _class_like(loss):
+        asks_for_classes = width > 1 and (loss.agreement or 0.0) > limits.asks_for_classes
+        if labels and _class_like(loss) and not asks_for_classes:
             return (
                 f"{loss.name} treats the {loss.classes} class numbers as quantities: class 2 would lie between 1 and "
                 "3; use cross_entropy"
             )
         one_hot = targets.smallest == 0 and targets.largest == 1 and loss.targets_whole and width > 2
         squashed = bool(loss.follows) and loss.follows[0] in ("softmax", "sigmoid")
-        if one_hot and squashed and given == out and abs(targets.mean * width - 1) < 1e-6:
+        if limits.suspecting and one_hot and squashed and given == out and abs(targets.mean * width - 1) < 1e-6:
             return (
                 f"{loss.name} on one-hot classes after {loss.follows[0]}: its gradient fades where the output is most "
                 "wrong; use cross_entropy"
@@ -177,6 +189,24 @@ def _opposed(loss: Loss, limits: Limits) -> str | None:
         "to lower the loss, the output must move away from the targets (cosine with the way to them: "
         f"{number(loss.agreement)}): its sign is wrong"
     )
+
+
+def _astray(aim: Aim | None, limits: Limits) -> str | None:
+    if aim is None or aim.after >= limits.asked_for:
+        return None
+    reached = f"{percent(aim.after)} accuracy" if aim.name == "accuracy" else f"{aim.name} {number(aim.after)}"
+    return (
+        f"{aim.answers} answers that are free to be anything, moved to where the loss is low, come to {reached}: it "
+        "asks for something else than the targets, whatever the network"
+    )
+
+
+def _odd(loss: Loss | None, limits: Limits) -> str | None:
+    """Whether there may be more to a loss than its name says, or it has none."""
+    if loss is None or (loss.name and (loss.agreement is None or loss.agreement > limits.usual)):
+        return None
+    said = f"{loss.name} weighs some targets far more than others" if loss.name else "the loss is written by hand"
+    return f"{said}, and keeps the answers from what they could be"
 
 
 def _class_like(loss: Loss) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from statistics import linear_regression
+from statistics import linear_regression, median
 
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
@@ -139,6 +139,10 @@ GAINS = {"relu": math.sqrt(2), "leaky_relu": math.sqrt(2), "gelu": math.sqrt(2),
          "relu6": math.sqrt(2), "selu": 1.0, "tanh": 1.0, "sigmoid": 1.0}  # fmt: skip
 
 
+VECTORS = 3.0
+"""Standard deviation of vectors that are looked up, up to which they may well come from training."""
+
+
 def weight_scale(layer: Layer) -> float:
     """std(weight)·√fan_in over the gain its activation asks for: 1 for He's and Xavier's initialisation.
 
@@ -147,7 +151,19 @@ def weight_scale(layer: Layer) -> float:
     """
     gain = GAINS.get(layer.activation.name, 1.0) if layer.activation else 1.0
     by_input, by_output = (layer.weight.std * math.sqrt(max(fan, 1)) / gain for fan in (layer.fan_in, layer.fan_out))
-    return max(by_input, min(by_output, 1.0))
+    return max(by_input, min(by_output, 1.0), _one_sided_scale(layer) / gain)
+
+
+def _one_sided_scale(layer: Layer) -> float:
+    """What weights of one sign add up to, as std·√fan_in of weights of both signs that do as much; 0 for these.
+
+    The mean m of a matrix has the singular value |m|·√(fan_in·units), random weights have std·(√fan_in + √units)
+    (Marchenko and Pastur 1967).
+    """
+    mean = abs(layer.weight.mean)
+    if mean <= layer.weight.std:
+        return 0.0
+    return mean * layer.fan_in * math.sqrt(layer.units) / (math.sqrt(layer.fan_in) + math.sqrt(layer.units))
 
 
 def wrong_initialization(exam: Examination, limits: Limits) -> Iterator[Finding]:
@@ -155,18 +171,23 @@ def wrong_initialization(exam: Examination, limits: Limits) -> Iterator[Finding]
     wrong: list[tuple[float, Layer, float]] = []
     hidden = exam.layers[:-1]
     states = {parameter.path: parameter for parameter in exam.parameters}
+    everywhere = _all_far_too_small(exam, limits)
     told = {finding.layer for finding in through_time(exam, limits) if finding.code == "bptt-exploding"}
     for layer in exam.layers:
         if layer.path in told and not _input_weights_too_large(exam, layer, limits):
             continue  # it is the recurrence alone: that says more, for it says what it does
-        if layer.kind == "embedding" or layer.weight.count < 16 or _is_trained(states, layer, limits):
+        if layer.weight.count < 16 or _is_trained(states, layer, limits):
             continue
         scale = _scale(exam, layer)
         normalized = layer.normalization is not None
-        small = scale < limits.weight_scale_low and layer in hidden and not layer.skipped and not normalized
-        if small and not _makes_up(exam, layer) and layer.kind in ("linear", "convolution", "product"):
+        made_up = layer.skipped or _brought_back(exam, layer) or (layer in hidden and _makes_up(exam, layer))
+        if layer.kind == "embedding":  # vectors that are looked up are not summed; usually they start from 1
+            scale, normalized = layer.weight.std / (1 if limits.suspecting else VECTORS), False
+        counts = limits.suspecting or everywhere or not made_up
+        small = scale < limits.weight_scale_low and layer in hidden and counts
+        if small and layer.kind in ("linear", "convolution", "product", "attention"):
             wrong.append((limits.weight_scale_low / max(scale, 1e-12), layer, scale))
-        elif scale > limits.weight_scale_high and not normalized:
+        elif scale > limits.weight_scale_high and (limits.suspecting or not normalized):
             wrong.append((scale / limits.weight_scale_high, layer, scale))
     if not wrong:
         return
@@ -188,6 +209,22 @@ def wrong_initialization(exam: Examination, limits: Limits) -> Iterator[Finding]
         f"layer, forward and backward.{others}",
         tuple(entry[1].path for entry in sorted(wrong, key=lambda entry: -entry[0])),
     )  # fmt: skip
+
+
+def _all_far_too_small(exam: Examination, limits: Limits) -> bool:
+    """Whether most layers are under a tenth of the limit. A branch that starts small leaves what is beside it as it is,
+    and a normalisation makes up for the layer before; where all are small, there is nothing beside and before them.
+    """
+    scales = [_scale(exam, layer) for layer in exam.layers if layer.kind != "embedding"]
+    return bool(scales) and median(scales) < 0.1 * limits.weight_scale_low
+
+
+def _brought_back(exam: Examination, layer: Layer) -> bool:
+    """Whether the normalisation after a layer makes up for small weights: not where what it is given has a variance of
+    a hundredth of the ε it adds, for then it makes a tenth of what it should.
+    """
+    norm = next((norm for norm in exam.normalizations if norm.path == layer.normalization), None)
+    return norm is not None and 100 * norm.variance > norm.epsilon
 
 
 def _makes_up(exam: Examination, layer: Layer) -> bool:
@@ -272,6 +309,7 @@ def through_time(exam: Examination, limits: Limits) -> Iterator[Finding]:
         if len(layer.norms) < 3 or not layer.norms[-1]:
             continue
         ratio = layer.norms[0] / layer.norms[-1]
+        radius = layer.spectral_radius
         vanishes = ratio < limits.time_vanishing and layer.gain < limits.time_gain_low
         if not vanishes and not (ratio > limits.time_exploding and layer.gain > limits.time_gain_high):
             continue
@@ -279,11 +317,11 @@ def through_time(exam: Examination, limits: Limits) -> Iterator[Finding]:
             "bptt-vanishing" if vanishes else "bptt-exploding",
             layer.path,
             Severity.WARNING if vanishes and ratio > 1e-12 else Severity.SEVERE,
-            {"ratio": ratio, "gain": layer.gain, "steps": len(layer.norms), "spectral_radius": layer.spectral_radius,
+            {"ratio": ratio, "gain": layer.gain, "steps": len(layer.norms), "spectral_radius": radius,
              "limits": (limits.time_vanishing, limits.time_gain_low) if vanishes
              else (limits.time_exploding, limits.time_gain_high)},
             f"Of the error signal of the last of {len(layer.norms)} time steps, {number(ratio)} reaches the first: "
-            f"each step back multiplies it by {layer.gain:.3g} on average. The recurrent matrix has spectral radius "
-            f"{layer.spectral_radius:.3g}.",
+            f"each step back multiplies it by {layer.gain:.3g} on average."
+            + (f" The recurrent matrix has spectral radius {radius:.3g}." if math.isfinite(radius) else ""),
             (layer.path,),
         )  # fmt: skip

@@ -9,7 +9,7 @@ from statistics import median
 
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
-from chainrule.doctor.measurements import Examination, Trial
+from chainrule.doctor.measurements import Examination, Relation, Trial
 from chainrule.doctor.rules.experience import inputs_are_all_alike, knows_its_batch, trial_of
 from chainrule.doctor.rules.words import number, percent
 
@@ -26,9 +26,11 @@ def learning_rate_too_high(exam: Examination, limits: Limits) -> Iterator[Findin
     leap = max(trial.update_ratios[:2], default=0.0)
     long = length > limits.update_high if trial.best is not None else length > 1
     stuck = long and end > 0.9 * trial.level and (trial.best is None or _shorter_helps(trial))
-    overshoots = _oscillates(trial) and _shorter_helps(trial)
+    overshoots = (limits.suspecting or _shorter_helps(trial)) and _oscillates(trial)
     if not (grows or stuck or leap > limits.update_leap or overshoots):
         return
+    if not grows and (trial.learned or 0.0) > limits.like_anybodys:
+        return  # nor does a tuned copy tell one example from another: the steps are not what keeps it from that
     rate = exam.optimizer.get("lr")
     yield Finding(
         "learning-rate-too-high",
@@ -58,7 +60,7 @@ def learning_rate_too_low(exam: Examination, limits: Limits) -> Iterator[Finding
     moved = {parameter.path for parameter in exam.parameters if parameter.optimized is not False}
     own = [layer for layer in exam.layers if moved.intersection(layer.parameters) and layer.gradient_norm]
     ratios = [layer.update_ratio for layer in own if layer.update_ratio is not None]
-    if not exam.optimizer or not ratios:
+    if not exam.optimizer or not ratios or _warms_up(exam, limits):
         return
     length = median(ratios)
     trial = trial_of(exam, "same", "watched")
@@ -78,6 +80,12 @@ def learning_rate_too_low(exam: Examination, limits: Limits) -> Iterator[Finding
     )
 
 
+def _warms_up(exam: Examination, limits: Limits) -> bool:
+    """Whether the steps are short only because a schedule is about to make them longer, within a usual time."""
+    factor = exam.optimizer.get("warm_up", 1.0)
+    return isinstance(factor, float) and 1 < factor < limits.warm_up
+
+
 def _fall(trial: Trial) -> float:
     """By which share of itself the loss fell."""
     return (trial.losses[0] - trial.losses[-1]) / max(abs(trial.losses[0]), 1e-12)
@@ -89,7 +97,7 @@ def oscillating_loss(exam: Examination, limits: Limits) -> Iterator[Finding]:
     if trial is None:
         return
     endless = len(trial.losses) >= 8 and _momentum(exam) > limits.momentum
-    if not (((_oscillates(trial) or _comes_back(trial)) and _shorter_helps(trial)) or endless):
+    if not ((_shorter_helps(trial) and (_oscillates(trial) or _comes_back(trial))) or endless):
         return
     changes, ups, turns, way = _course(trial)
     said = (
@@ -152,6 +160,8 @@ def slow_convergence(exam: Examination, limits: Limits) -> Iterator[Finding]:
     trial = trial_of(exam, "same")
     if trial is None or trial.best is None or trial.longer is None or _shorter_helps(trial):
         return
+    if _warms_up(exam, limits):
+        return
     start, end = trial.losses[0], trial.end
     further = end > limits.slow * trial.best or trial.level - trial.best > limits.slow * (trial.level - trial.longer)
     if not (further and trial.longer > limits.slow_left * trial.level):
@@ -174,16 +184,16 @@ def cannot_overfit_batch(exam: Examination, limits: Limits) -> Iterator[Finding]
         yield _nothing_to_go_by(exam)
         return
     trial = trial_of(exam, "same")
-    if trial is None or trial.best is None or len(trial.losses) < 50:
-        return
+    if trial is None or trial.best is None or len(trial.losses) < 50 or min(trial.losses) < 0:
+        return  # of a loss that goes below 0 nobody knows how much is left
     level = max(trial.level, 1e-12)
     own = min(_bad(loss) for loss in (*trial.losses, math.inf if trial.longer is None else trial.longer)) / level
     pulled = _decay_over_gradient(exam)
-    if own > limits.overfit and pulled > 1:
+    if own > limits.overfit and pulled > (0.01 if limits.suspecting else 1):
         yield _held_down(exam, trial, own, pulled, limits)
         return
     left = min(trial.best / level, own, math.inf if trial.lowest is None else trial.lowest / level)
-    stays = left > limits.overfit and (trial.learned is None or trial.learned >= limits.learned)
+    stays = left > limits.overfit and (limits.suspecting or trial.learned is None or trial.learned >= limits.learned)
     if not stays and (trial.learned or 0.0) <= limits.like_anybodys:
         return
     yield Finding(
@@ -236,15 +246,20 @@ def _decay_over_gradient(exam: Examination) -> float:
 
 
 def shuffled_labels(exam: Examination, limits: Limits) -> Iterator[Finding]:
-    """What a copy learned by heart does not help on held-out data, nor are the targets of near examples alike."""
+    """What a copy learned by heart does not help on held-out data, nor are the targets of near examples alike; or those
+    of the next row are.
+    """
     trial, related = trial_of(exam, "data"), exam.relation
+    if related is not None and related.shifted > max(limits.displaced, 2 * related.neighbours):
+        yield _displaced(related, limits)
+        return
     if trial is None or trial.validation is None or related is None or len(trial.losses) < 20:
         return
     before, after = trial.validation
     fall = _fall(trial)
     chance = before if trial.chance is None else trial.chance
-    signs = (related.neighbours, related.features, trial.beyond_chance or 0.0)
-    if after < limits.held_out * chance or max(signs) > limits.related:
+    signs = (related.neighbours, trial.beyond_chance or 0.0)
+    if after < limits.held_out * chance or max(signs) > limits.related or related.features > limits.related_feature:
         return
     yield Finding(
         "shuffled-labels",
@@ -258,12 +273,24 @@ def shuffled_labels(exam: Examination, limits: Limits) -> Iterator[Finding]:
             "beyond_chance": trial.beyond_chance,
             "neighbours": related.neighbours,
             "features": related.features,
-            "limit": limits.related,
+            "limits": (limits.related, limits.related_feature),
         },
         f"In {len(trial.losses) - 1} steps the training loss fell by {percent(fall)}, the loss on held-out examples "
         f"went from {number(before)} to {number(after)}, no better than with exchanged answers; and among "
         f"{related.examples} examples, near ones have no more alike targets than any. The labels may be in another "
         "order than the inputs.",
+    )
+
+
+def _displaced(related: Relation, limits: Limits) -> Finding:
+    return Finding(
+        "shuffled-labels",
+        "",
+        Severity.SEVERE,
+        {"neighbours": related.neighbours, "shifted": related.shifted, "limit": limits.displaced},
+        f"Among {related.examples} examples, the targets of the row before or after agree with those of near examples "
+        f"by {number(related.shifted)} standard deviations of chance, their own by {number(related.neighbours)}: from "
+        "some row on each input has the target of another one. A row may be missing, or a header counted as one.",
     )
 
 
@@ -276,7 +303,7 @@ def always_clipped(exam: Examination, limits: Limits) -> Iterator[Finding]:
         typical = median(trial.gradient_norms)
         factor = typical / norm if isinstance(norm, float) and norm else math.inf
         few = trial.kind == "same" and len(trial.losses) < 20
-        if factor < limits.clipping * (10 if few else 1) or not _clipping_costs(exam, trial):
+        if factor < limits.clipping * (10 if few else 1) or not (limits.suspecting or _clipping_costs(exam, trial)):
             continue
         yield Finding(
             "always-clipped",
@@ -318,7 +345,7 @@ def ill_conditioned(exam: Examination, limits: Limits) -> Iterator[Finding]:
 
 
 def _correlated(exam: Examination, limits: Limits) -> Iterator[Finding]:
-    given = exam.inputs[0] if exam.inputs and exam.examples >= limits.feature_examples else None
+    given = exam.inputs[0] if exam.inputs and exam.inputs[0].examples >= limits.feature_examples else None
     share = 0.0 if given is None or given.common is None else given.common
     others = 0 if given is None else given.shape[-1] - 1
     condition = share * others / max(1 - share, 1e-12)

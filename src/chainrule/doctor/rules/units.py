@@ -12,8 +12,15 @@ from chainrule.doctor.vocabulary import BOUNDED, RECTIFIERS
 
 
 def _fed_by(exam: Examination, activation: Activation) -> str:
-    """The layer whose output an activation takes; its own path where no layer does."""
-    return next((layer.path for layer in exam.layers if layer.activation == activation), activation.path)
+    """The layer whose output an activation takes, in this or another one of its runs; its own path where none does."""
+    alike = [x for x in exam.layers if x.activation and (x.activation.path, x.activation.name) == _place(activation)]
+    one = alike if len({layer.activation for layer in alike}) == 1 else []
+    fed = [layer for layer in exam.layers if layer.activation == activation] or one
+    return fed[0].path if fed else activation.path
+
+
+def _place(activation: Activation) -> tuple[str, str]:
+    return activation.path, activation.name
 
 
 def dying_relu(exam: Examination, limits: Limits) -> Iterator[Finding]:

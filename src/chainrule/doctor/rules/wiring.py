@@ -4,11 +4,12 @@ without statistics, and layers too narrow for what must pass through.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
-from chainrule.doctor.measurements import Examination
+from chainrule.doctor.measurements import Examination, Normalization
 from chainrule.doctor.rules.experience import trial_of
 from chainrule.doctor.rules.words import number, percent
 
@@ -91,12 +92,14 @@ def unused_parameter(exam: Examination, limits: Limits) -> Iterator[Finding]:
         if parameter.trainable and not parameter.reached and not parameter.path.startswith(cut)
     ]
     forgotten = [p.path for p in exam.parameters if p.trainable and p.reached and p.optimized is False]
+    replaced = any(p.replaced for p in exam.parameters)
     for paths, why, severity in (
         (idle, "no gradient reaches it: the forward pass does not use it", Severity.WARNING),
         (
             forgotten,
-            "it has a gradient, but the optimizer does not hold it",
-            Severity.NOTE if _lower_part(exam, forgotten) else Severity.WARNING,
+            "it has a gradient, but the optimizer does not move it"
+            + (": it holds another one of that shape, from before this one took its place" if replaced else ""),
+            Severity.NOTE if _lower_part(exam, forgotten) and not (replaced or limits.suspecting) else Severity.WARNING,
         ),
     ):
         if paths:
@@ -119,57 +122,70 @@ def _lower_part(exam: Examination, paths: list[str]) -> bool:
 
 
 def dead_batchnorm(exam: Examination, limits: Limits) -> Iterator[Finding]:
-    """A batch normalisation whose scale is zero, that sees one number per channel, or goes by foreign statistics."""
-    for norm in exam.normalizations:
-        if norm.name != "batch_norm":
-            continue
-        mismatch, standing = norm.running_mismatch or 0.0, limits.batchnorm_momentum
-        if norm.uses_batch and norm.examples <= 1:
-            why = "it takes mean and variance over a single number, so its output is its bias whatever the input"
-        elif norm.uses_batch and norm.examples < limits.batchnorm_numbers:
-            why = (
-                f"it takes mean and variance over {norm.examples} numbers, so that little more than their order is left"
-            )
-        elif norm.uses_batch and norm.training and norm.momentum is not None and standing > norm.momentum:
-            why = (
-                f"with momentum {norm.momentum:g} its running statistics never follow the batches', and in evaluation "
+    """A normalisation that passes nothing on, sees one number per channel, or goes by statistics that are foreign."""
+    runs = Counter(norm.path for norm in exam.normalizations)
+    sick = [(norm, why) for norm in exam.normalizations if (why := _why_dead(norm, limits, runs[norm.path]))]
+    if not sick:
+        return
+    norm, why = sick[0]
+    yield Finding(
+        "dead-batchnorm",
+        norm.path,
+        Severity.SEVERE,
+        {"dead": norm.dead, "examples": norm.examples, "running_mismatch": norm.running_mismatch or 0.0,
+         "momentum": norm.momentum, "epsilon": norm.epsilon,
+         "limits": (limits.dead_channels, limits.running_mismatch, limits.batchnorm_numbers,
+                    limits.batchnorm_momentum, limits.epsilon)},
+        f"{norm.path} does not normalise: {why}.",
+        tuple(dict.fromkeys(other.path for other, _ in sick)),
+    )  # fmt: skip
+
+
+def _why_dead(norm: Normalization, limits: Limits, runs: int) -> str:
+    """What keeps a normalisation that runs so often from passing on what it is given; empty if nothing does."""
+    mismatch = norm.running_mismatch or 0.0
+    batch_norm = norm.name == "batch_norm"
+    if norm.uses_batch and norm.examples <= 1:
+        return "it takes mean and variance over a single number, so its output is its bias whatever the input"
+    if batch_norm and norm.uses_batch and norm.examples < limits.batchnorm_numbers:
+        return f"it takes mean and variance over {norm.examples} numbers, so that little more than their order is left"
+    if norm.uses_batch and norm.training and norm.momentum is not None:
+        if norm.momentum < limits.batchnorm_momentum:
+            return (
+                f"with momentum {norm.momentum:g} its running statistics do not follow the batches', and in evaluation "
                 "mode it goes by those it started with"
             )
-        elif norm.dead > limits.dead_channels and not norm.skipped:
-            why = f"{percent(norm.dead)} of its channels have scale 0 or put out the same for every example"
-        elif not norm.uses_batch and norm.training and mismatch > limits.running_mismatch:
-            why = (
-                f"it goes by running statistics that are {number(mismatch)} standard deviations off this batch while "
-                "the network trains"
+        if norm.momentum > limits.batchnorm_momentum_high:
+            return (
+                f"with momentum {norm.momentum:g} its running statistics are those of the last batch, so that in "
+                f"evaluation mode it goes by {norm.examples} numbers"
             )
-        else:
-            continue
-        yield Finding(
-            "dead-batchnorm",
-            norm.path,
-            Severity.SEVERE,
-            {"dead": norm.dead, "examples": norm.examples, "running_mismatch": mismatch,
-             "momentum": norm.momentum,
-             "limits": (limits.dead_channels, limits.running_mismatch, limits.batchnorm_numbers,
-                        limits.batchnorm_momentum)},
-            f"{norm.path} does not normalise: {why}.",
-            (norm.path,),
-        )  # fmt: skip
-        return
+    if batch_norm and norm.uses_batch and norm.momentum is not None and runs > 1 and limits.suspecting:
+        return f"it is called {runs} times, so that its running statistics are those of none of the places"
+    if norm.dead > limits.dead_channels and (limits.suspecting or not norm.skipped):
+        return f"{percent(norm.dead)} of its channels have scale 0, nearly, or put out the same for every example"
+    if norm.epsilon > limits.epsilon and norm.epsilon > 10 * norm.variance:
+        return f"ε = {norm.epsilon:g} is added to a variance of {number(norm.variance)}, so that nearly nothing is left"
+    if batch_norm and not norm.uses_batch and norm.training and mismatch > limits.running_mismatch:
+        return (
+            f"it goes by running statistics that are {number(mismatch)} standard deviations off this batch while the "
+            "network trains"
+        )
+    return ""
 
 
 def bottleneck(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """A hidden layer several times narrower than those around it, and than the classes that must be told apart."""
-    if _reconstructs(exam) or _learns_its_batch(exam):
+    if not limits.suspecting and (_reconstructs(exam) or _learns_its_batch(exam)):
         return
-    layers = [layer for layer in exam.layers if layer.kind != "embedding"]
+    layers = [layer for layer in exam.layers if layer.kind != "embedding" or limits.suspecting]
     loss = exam.loss
     for place in range(len(layers) - 1):
         layer, after = layers[place], layers[place + 1]
-        before = layer.fan_in if layer.kind == "linear" else layer.units * 4
-        wide = min(before, after.units)
+        wide = min(layer.fan_in, after.units) if layer.kind == "linear" else after.units
         outputs = layers[-1].units
-        if layer.skipped or (layer.size > layer.units and layer.kind == "convolution" and layer.units > 1):
+        many = layer.size > layer.units and layer.kind == "convolution" and layer.units > 1
+        if layer.skipped or (many and not limits.suspecting):
             continue
         too_few = layer.units * limits.bottleneck <= outputs or (layer.units == 1 and wide > 1)
         if loss is not None and too_few and layer.units * limits.bottleneck <= wide:
@@ -177,11 +193,11 @@ def bottleneck(exam: Examination, limits: Limits) -> Iterator[Finding]:
                 "bottleneck",
                 layer.path,
                 Severity.WARNING,
-                {"units": layer.units, "before": before, "after": after.units, "outputs": outputs,
+                {"units": layer.units, "before": layer.fan_in, "after": after.units, "outputs": outputs,
                  "limit": limits.bottleneck},
                 f"All that {after.path} learns of the input passes through the {layer.units} "
-                f"{'unit' if layer.units == 1 else 'units'} of {layer.path}, between {before} before and {after.units} "
-                f"after, for {outputs} outputs.",
+                f"{'unit' if layer.units == 1 else 'units'} of {layer.path}, between {layer.fan_in} before and "
+                f"{after.units} after, for {outputs} outputs.",
                 (layer.path,),
             )  # fmt: skip
             return

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -26,6 +27,12 @@ from chainrule.nn.module import Module
 from chainrule.transforms.backward import pull_back
 
 _OWN_NAMES = {"binary_cross_entropy": "binary_cross_entropy_with_logits", "attention_weights": "softmax"}
+
+
+_of_copies: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+"""Buffers of copies, by identity: what leaves the network as it was, copies are trained inside of, and they shall keep
+what that makes of their running statistics.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,17 @@ class OwnSubject(Subject):
         found = pull_back([(loss._node, namespace_of(_raw(loss)).ones_like(_raw(loss)))])
         return [_raw(found[value._node]) if value._node in found else None for value in values]
 
+    def copy(self) -> Subject:
+        made = super().copy()
+        _of_copies.update({id(buffer): buffer for buffer in made.model.buffers()})
+        return made
+
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         buffers = [(buffer, buffer._value) for buffer in self.model.buffers()]
         modes = [(module, module.training) for module in self.model.modules()]
         try:
-            with state.put_back():
+            with state.put_back(but=_of_copies):
                 yield
         finally:
             for buffer, value in buffers:

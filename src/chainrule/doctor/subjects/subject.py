@@ -6,6 +6,7 @@ copy. The frameworks are in the files beside this one; all they know of measurin
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -194,11 +195,19 @@ class Subject(ABC):
 
     @property
     def optimizer_options(self) -> dict[str, Any]:
-        """The optimiser's name and the options of its first group; empty without one."""
+        """The optimiser's name and the options of its first group; empty without one.
+
+        Where a schedule has the first step start below its full rate, `warm_up` is by how many times: so many steps it
+        takes until a rate that is raised evenly is there.
+        """
         if self.optimizer is None:
             return {}
         group = self.optimizer.param_groups[0]
-        kept = {name: value for name, value in group.items() if isinstance(value, (int, float, str, tuple))}
+        kept: dict[str, Any] = {
+            name: value for name, value in group.items() if isinstance(value, (int, float, str, tuple))
+        }
+        if not self.optimizer.state and kept.get("lr", 0.0) < kept.get("initial_lr", 0.0):
+            kept["warm_up"] = kept["initial_lr"] / kept["lr"] if kept["lr"] else math.inf
         clipping = {} if self.clip_norm is None else {"clip_norm": float(self.clip_norm)}
         return {"name": type(self.optimizer).__name__, **kept, **clipping}
 

@@ -1,0 +1,309 @@
+"""Experiments: what is suspected of a network is taken away from a copy, and both are trained on the same batches.
+
+A number beyond its limit proves a fault. Nearer by, healthy networks have it too, and only what comes of it tells:
+where the copy without it soon does better than the network itself does in four times as many steps, it is a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from chainrule.doctor.bench import Bench, Outcome, better
+from chainrule.doctor.finding import Finding
+from chainrule.doctor.measurements import Examination, Experiment
+from chainrule.doctor.rates import adam, own_optimizer
+from chainrule.doctor.remedies import CannotApply, Treatment, apply
+from chainrule.doctor.scores import measured
+from chainrule.doctor.subjects import DoctorError, Subject
+from chainrule.doctor.training import Progress, silent, split_of
+
+STEPS = 80
+"""How long the copies are trained."""
+
+LONGER = 4
+"""So many times as long the untreated one is, where the treated one is ahead."""
+
+MUCH = 0.3
+"""So much more of the answers right, or of the variance explained, is proof even if the untreated one catches up,
+unless it gets to good answers."""
+
+NOTABLY = 0.05
+"""So much more counts against an untreated one that was trained longer, if it is more than chance too."""
+
+CLEARLY = 0.15
+"""The same of another loss, which may be meant to answer otherwise, and of other steps, which may be meant to come."""
+
+MISSING = 0.3
+"""For other steps, so much of what is missing will do too."""
+
+HALF = 0.5
+"""The same of losses, where answers cannot be told right from wrong: what the treated one has left of the other's."""
+
+TESTS: dict[str, tuple[str, ...]] = {
+    "wrong-initialization": ("initialization", "usual-initialization"),
+    "symmetric-initialization": ("initialization",),
+    "dying-relu": ("initialization",),
+    "saturated-activation": ("initialization", "usual-initialization"),
+    "vanishing-gradient": ("activation", "initialization"),
+    "exploding-gradient": ("initialization",),
+    "missing-normalization": ("normalization",),
+    "bptt-vanishing": ("initialization", "forget-gate-bias"),
+    "bptt-exploding": ("initialization",),
+    "bottleneck": ("width",),
+    "dead-batchnorm": ("batch-statistics", "normalization"),
+    "unused-parameter": ("all-parameters",),
+    "wrong-loss": ("loss",),
+    "unscaled-input": ("input-scaling",),
+    "ill-conditioned": ("input-whitening",),
+    "always-clipped": ("clipping",),
+    "learning-rate-too-high": ("a tenth", "a hundredth"),
+    "slow-convergence": ("tenfold", "optimizer"),
+    "cannot-overfit-batch": ("regularization", "activation"),
+}
+"""What takes each fault away, and nothing else as far as that can be: one that does proves it. Each is a remedy, but
+for "batch-statistics": the network as it is, going by the statistics of what it is given, not by the running ones; and
+"all-parameters": an optimiser that holds those left out, too.
+"""
+
+
+PACES = {"a tenth": 0.1, "a hundredth": 0.01, "tenfold": 10.0}
+"""Learning rates to test with, as shares of the network's own."""
+
+OF_STEPS = frozenset({
+    "always-clipped", "learning-rate-too-high", "slow-convergence", "ill-conditioned", "cannot-overfit-batch",
+    "unused-parameter",
+})  # fmt: skip
+"""What is wrong with how the network's own optimiser gets on: no other one will do to test that."""
+
+OF_INPUTS = frozenset({"unscaled-input", "ill-conditioned"})
+"""What slows training down all along: here the treated copy may be trained as long as the untreated one is at last."""
+
+ENOUGH = 0.9
+"""Where a treated copy answers so well, nothing further is tested."""
+
+
+def experiments(
+    subject: Subject,
+    exam: Examination,
+    suspected: Sequence[Finding],
+    *,
+    tuned: float | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> tuple[Experiment, ...]:
+    """Put suspicions to the test; of those that are borne out only those count whose copy does best, within chance.
+
+    Args:
+        subject: the network; left as it was.
+        exam: what was measured of it.
+        suspected: findings that are not proved yet, causes before effects.
+        tuned: a learning rate for Adam, where the network's own optimiser is known to be at fault or there is none.
+        seed: of whatever is drawn.
+        progress: told of every step.
+    """
+    bench = Bench(subject, split_of(subject, seed=seed), STEPS, seed, progress)
+    own = _Laboratory(bench, exam, None)
+    with_adam = own if tuned is None else _Laboratory(bench, exam, tuned)
+    made: list[Experiment] = []
+    for finding in suspected:
+        of_steps, proved = finding.code in OF_STEPS, any(experiment.proves for experiment in made)
+        if finding.code in OF_INPUTS and "warm_up" in exam.optimizer:
+            continue  # slow steps are meant at first
+        if (of_steps and subject.optimizer is None) or (proved and finding.code == "slow-convergence"):
+            continue  # another optimiser does better than most, whatever the cause
+        made += (own if of_steps else with_adam).tests_of(finding)
+        if made and made[-1].proves and made[-1].measure != "loss" and made[-1].treated > ENOUGH:
+            break
+    return tuple(_best(made))
+
+
+def _best(made: Sequence[Experiment]) -> Iterator[Experiment]:
+    """The same, where only those prove anything that come as far as the best of them."""
+    proofs = [experiment for experiment in made if experiment.proves]
+    sign = -1 if any(proof.measure == "loss" for proof in proofs) else 1
+    most = max((sign * proof.treated for proof in proofs), default=0.0)
+    for experiment in made:
+        yield replace(experiment, proves=experiment.proves and sign * experiment.treated >= most - experiment.noise)
+
+
+@dataclass
+class _Laboratory:
+    """Where experiments are made; the untreated network is trained once for all of them.
+
+    Attributes:
+        bench: where copies are trained.
+        exam: what was measured of the network.
+        tuned: see `experiments`.
+    """
+
+    bench: Bench
+    exam: Examination
+    tuned: float | None
+
+    def __post_init__(self) -> None:
+        self._untreated = self.bench.trainee(self._equipped(self.bench.subject))
+        self._first: Outcome | None = None
+        self._later: Outcome | None = None
+
+    def tests_of(self, finding: Finding) -> Iterator[Experiment]:
+        """The experiments on one suspicion, up to the first that bears it out."""
+        if self.untreated.value > 1 - NOTABLY:
+            return  # it does as well as can be
+        for remedy in TESTS.get(finding.code, ()):
+            try:
+                experiment = self._tested(remedy, finding)
+            except (CannotApply, DoctorError):
+                continue
+            yield experiment
+            if experiment.proves:
+                return
+
+    def _tested(self, remedy: str, finding: Finding) -> Experiment:
+        if remedy == "batch-statistics":
+            return self._with_batch_statistics(finding)
+        if remedy == "all-parameters":
+            return self._compared(finding, remedy, _all_held(self.bench.subject))
+        return self._compared(finding, remedy, self._treated(remedy, finding))
+
+    def _treated(self, remedy: str, finding: Finding) -> Treatment:
+        bench = self.bench
+        if remedy in PACES:
+            return _paced(bench.subject, remedy)
+        if finding.code == "cannot-overfit-batch" and remedy == "activation" and self.exam.activations:
+            raise CannotApply("there are non-linearities")
+        return apply(
+            remedy,
+            bench.subject,
+            self.exam,
+            code=finding.code,
+            where=finding.layers,
+            training_steps=STEPS,
+            batches=bench.batches,
+            seed=bench.seed,
+            progress=bench.progress,
+        )
+
+    def _compared(self, finding: Finding, remedy: str, treatment: Treatment) -> Experiment:
+        trainee = self.bench.trainee(self._equipped(treatment.subject))
+        self.bench.train(trainee, STEPS)
+        treated, untreated, steps = trainee.outcome, self.untreated, STEPS
+        later = self.later if better(treated, untreated) else untreated
+        proves = _proves(finding.code, treated, untreated, later)
+        if not proves and finding.code in OF_INPUTS and better(treated, untreated):
+            steps = LONGER * STEPS
+            self.bench.train(trainee, steps)
+            treated = trainee.outcome
+            proves = _ahead(treated, later)
+        return _experiment(finding, remedy, treatment.words, (untreated, treated, later), proves, steps)
+
+    def _with_batch_statistics(self, finding: Finding) -> Experiment:
+        """The network's answers once more, as it goes by batches, after either time."""
+        if self.bench.split is None or not self.untreated.finite:
+            raise CannotApply("there is no held-out data to go by running statistics on")
+        untreated, treated = self.untreated, self._in_training_mode()
+        later, as_late = untreated, treated
+        if proves := _ahead(treated, untreated):
+            later, as_late = self.later, self._in_training_mode()
+            proves = _ahead(as_late, later)
+        words = ("it goes by the statistics of the batch in evaluation, too",)
+        return _experiment(finding, "batch-statistics", words, (untreated, treated, later), proves)
+
+    def _in_training_mode(self) -> Outcome:
+        copy, split = self._untreated.copy, self.bench.split
+        assert copy is not None
+        assert split is not None
+        with copy.undisturbed():
+            copy.model.train()
+            loss, score = measured(copy, split.held_out)
+        return replace(self._untreated.outcome, loss=loss, score=score)
+
+    def _equipped(self, subject: Subject) -> Subject:
+        if self.tuned is None:
+            return subject
+        copy = subject.copy()
+        return adam(copy, self.tuned)
+
+    @property
+    def untreated(self) -> Outcome:
+        """What the network itself comes to."""
+        if self._first is None:
+            self.bench.train(self._untreated, STEPS)
+            self._first = self._untreated.outcome
+        return self._first
+
+    @property
+    def later(self) -> Outcome:
+        """What it comes to in four times as many steps."""
+        if self._later is None and self.untreated.finite:
+            self.bench.train(self._untreated, LONGER * STEPS)
+            self._later = self._untreated.outcome
+        return self._later or self.untreated
+
+
+def _paced(subject: Subject, pace: str) -> Treatment:
+    """The network with another learning rate of its own optimiser."""
+    copy = subject.copy()
+    rate = PACES[pace] * float(copy.optimizer.param_groups[0]["lr"])
+    return Treatment(own_optimizer(copy, rate), (f"learning rate {rate:.3g}, {pace} of it",), (), ())
+
+
+def _proves(code: str, treated: Outcome, untreated: Outcome, later: Outcome) -> bool:
+    """Whether a treated network is so far ahead that it must be that.
+
+    Another loss may be meant to answer otherwise, as one that counts rare classes more; longer or shorter steps, and
+    others than the network's own, show where four times as many of them do not come to the same.
+    """
+    if code == "wrong-loss":
+        return _clearly(treated, later)
+    if code == "slow-convergence" and treated.score.name:
+        missing = MISSING * (1 - later.value)
+        return _ahead(treated, later) and (_clearly(treated, later) or treated.value - later.value > missing)
+    slow = code not in OF_STEPS and _by_far(treated, untreated) and not _good(later)
+    return slow or _ahead(treated, later)
+
+
+def _all_held(subject: Subject) -> Treatment:
+    """The network with an optimiser that holds every parameter that wants a gradient."""
+    copy = subject.copy()
+    held = {id(p) for group in copy.optimizer.param_groups for p in group["params"]}
+    left_out = [p for _, p in copy.parameters() if copy.requires_grad(p) and id(p) not in held]
+    copy.optimizer.add_param_group({"params": left_out})
+    return Treatment(copy, ("the optimizer holds all parameters",), (), ())
+
+
+def _experiment(
+    finding: Finding,
+    remedy: str,
+    words: tuple[str, ...],
+    outcomes: tuple[Outcome, Outcome, Outcome],
+    proves: bool,
+    steps: int = STEPS,
+) -> Experiment:
+    """What is kept of the outcomes: untreated, treated, and untreated after more steps."""
+    scored = bool(outcomes[1].score.name)
+    untreated, treated, later = (outcome.value if scored else outcome.cost for outcome in outcomes)
+    noise = max(outcome.score.noise for outcome in outcomes)
+    named = outcomes[1].score.name or "loss"
+    return Experiment(
+        finding.code, finding.layers, remedy, words, steps, named, untreated, treated, later, noise, proves
+    )
+
+
+def _clearly(treated: Outcome, other: Outcome) -> bool:
+    return treated.finite and bool(treated.score.name) and treated.value - other.value > CLEARLY
+
+
+def _by_far(treated: Outcome, untreated: Outcome) -> bool:
+    return treated.finite and bool(treated.score.name) and treated.value - max(untreated.value, 0.0) > MUCH
+
+
+def _good(outcome: Outcome) -> bool:
+    return outcome.finite and bool(outcome.score.name) and outcome.value > ENOUGH
+
+
+def _ahead(treated: Outcome, other: Outcome) -> bool:
+    """Whether the treated network is better by more than chance, in its answers where these can be judged."""
+    if not treated.score.name or not other.finite:
+        return better(treated, other, less=HALF)
+    return treated.finite and treated.value - other.value > max(treated.score.noise, other.score.noise, NOTABLY)
