@@ -124,3 +124,18 @@ def test_outcomes_are_ordered_by_answers_then_by_loss_and_those_that_diverged_co
     ordered = sorted(outcomes, key=order)
     assert [o.loss for o in ordered[:3]] == [2, 0.5, 0.9]
     assert not ordered[3].finite
+
+
+def test_running_statistics_of_a_copy_in_chainrule_stay_what_training_made_of_them():
+    nn.random.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    own = numbers(model[1].running_var)
+    x = 5 * np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
+    optimizer = optim.Adam(model.parameters())
+    subject = OURS.subject(model, nn.functional.cross_entropy, x, np.arange(64) % 3, optimizer=optimizer)
+    here = bench(subject, steps=50, data=False)
+    trainee = here.trainee(subject)
+    here.train(trainee, 50)
+    seen = numbers(trainee.copy.model[0](x)).var(axis=0, ddof=1)
+    np.testing.assert_allclose(numbers(trainee.copy.model[1].running_var), seen, rtol=0.2)
+    np.testing.assert_array_equal(numbers(model[1].running_var), own)

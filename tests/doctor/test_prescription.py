@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from sick_networks import Framework, digits, examined, finding, mlp, numbers, pasted, prescribed
+from sick_networks import Framework, digits, examined, finding, mlp, pasted, prescribed
 
-from chainrule import nn, optim
+from chainrule import nn, optim, tensor
 from chainrule.doctor import DoctorError
 from chainrule.doctor.bench import Outcome, better
+from chainrule.doctor.limits import Limits
+from chainrule.doctor.pairing import pairing
 from chainrule.doctor.prescription import prescribe, repair
 from chainrule.doctor.report import Report
 from chainrule.doctor.scores import Score, score_of
@@ -180,20 +182,42 @@ def test_a_healthy_network_comes_back_as_it_is():
     assert "Nothing to repair" in found.summary
 
 
-def test_repair_says_when_it_cannot():
-    class Detached(nn.Module):
-        def __init__(self):
-            self.first, self.out = nn.Linear(64, 16), nn.Linear(16, 10)
+class Detached(nn.Module):
+    """A network whose two layers `between` cuts apart."""
 
-        def forward(self, x):
-            return self.out(self.first(x).tanh().detach())
+    def __init__(self, between, width=16):
+        super().__init__()
+        self.first, self.out = nn.Linear(64, 16), nn.Linear(width, 10)
+        self.between = between
 
+    def forward(self, x):
+        return self.out(self.between(self.first(x)))
+
+
+def test_a_detached_value_is_attached_again_with_its_activation():
     nn.random.manual_seed(0)
-    found = repaired(Detached())
-    assert not found.cured
-    assert "Cannot repair detached-graph: it is in your code or your data" in str(found)
+    found = repaired(Detached(lambda h: h.tanh().detach()))
+    assert found.cured
+    assert found.by_hand == ""
+    assert found.words[0] == "detach() and no_grad taken out of the forward of Detached"
+    found.loss_fn(found.model(X[:64]), Y[:64]).backward()
+    assert all(parameter.grad is not None for parameter in found.model.parameters())
+
+
+def test_a_gradient_is_led_past_what_has_no_derivative():
+    nn.random.manual_seed(0)
+    found = repaired(Detached(lambda h: tensor(np.sign(h.detach().numpy()))))
+    assert found.cured
+    assert "between them" in found.words[0]
+    found.loss_fn(found.model(X[:64]), Y[:64]).backward()
+    assert all(parameter.grad is not None for parameter in found.model.parameters())
+
+
+def test_repair_says_when_it_cannot():
+    nn.random.manual_seed(0)
+    found = repaired(Detached(lambda h: tensor(np.sign(h.detach().numpy()[:, :8])), 8))
     assert found.by_hand.startswith("detached-graph: ")
-    assert found.prescription is None
+    assert "layers whose outputs and inputs differ in shape" in found.by_hand
 
 
 def test_inputs_that_never_vary_are_the_users_to_mend():
@@ -249,5 +273,43 @@ def test_what_is_wrong_with_the_loss_is_repaired_with_it():
     found = repaired(model)
     assert found.cured
     assert "softmax at the end (5) taken out" in found.words
-    x = X[:5]
-    np.testing.assert_array_equal(numbers(found.model(x)), numbers(model[:5](x)))
+    assert not any(isinstance(module, nn.Softmax) for module in found.model.modules())
+
+
+def test_what_diagnosis_is_silent_about_is_searched_for_all_the_same(monkeypatch):
+    monkeypatch.setattr(Report, "healthy", True)
+    generator = np.random.default_rng(0)
+    angles, rings = generator.uniform(0, 2 * np.pi, 800), generator.integers(0, 2, 800)
+    x = ((1 + rings) * np.stack([np.cos(angles), np.sin(angles)])).T.astype(np.float32)
+    nn.random.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 16), nn.Linear(16, 16), nn.Linear(16, 2))
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+    found = repair(
+        model, nn.functional.cross_entropy, (x[:64], rings[:64]), optimizer=optimizer, data=(x, rings), steps=40
+    )
+    assert "ReLU put after 0, 1: without it, all layers together are one" in found.words
+    assert found.prescription.best.after.score.value > found.prescription.untreated.score.value + 0.2
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "words"),
+    [
+        (lambda y: y[::-1].copy(), "the targets put in reverse order"),
+        (lambda y: np.roll(y, -1), "each input given the target of the row before"),
+        (lambda y: np.concatenate([y[:300], np.roll(y[300:], -1)]), "from some row on, each input given the target"),
+    ],
+)
+def test_targets_beside_the_wrong_inputs_are_put_beside_the_right_ones(spoiled, words):
+    targets = spoiled(Y)
+    subject = OURS.subject(mlp(OURS), nn.functional.cross_entropy, X, targets, data=(X, targets))
+    found = pairing(subject, Limits(), seed=0)
+    assert words in found.words
+    inputs, paired = found((X, targets))
+    own = {row.tobytes(): label for row, label in zip(X, Y, strict=True)}
+    assert np.mean([own[row.tobytes()] == label for row, label in zip(inputs, paired, strict=True)]) > 0.98
+
+
+def test_shuffled_targets_have_no_order_that_they_could_be_put_in():
+    targets = np.random.default_rng(0).permutation(Y)
+    subject = OURS.subject(mlp(OURS), nn.functional.cross_entropy, X[:64], targets[:64], data=(X, targets))
+    assert pairing(subject, Limits(), seed=0) is None

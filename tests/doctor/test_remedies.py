@@ -8,6 +8,7 @@ from chainrule import nn, optim, tensor
 from chainrule.doctor.examination import examine
 from chainrule.doctor.finding import CODES
 from chainrule.doctor.remedies import REMEDIES, CannotApply
+from chainrule.numpy import concat
 
 OURS = Framework(nn, optim, lambda a: a, nn.random.manual_seed)
 X, Y = digits()
@@ -298,7 +299,7 @@ def test_a_softmax_called_as_a_function_is_undone_in_the_loss():
         ("forget-gate-bias", "bptt-vanishing", "no LSTM or GRU"),
         ("residual", "vanishing-gradient", "no block has an output of its input's shape"),
         ("loss", "wrong-loss", "fits these outputs and targets already"),
-        ("width", "bottleneck", "no hidden layer was named"),
+        ("width", "bottleneck", "no hidden layer is 8 times narrower"),
         ("shorter-time", "bptt-vanishing", "does not make it reach further back"),
         ("activation", "vanishing-gradient", "no hidden activation"),
     ],
@@ -328,6 +329,139 @@ def test_a_module_that_the_forward_reaches_into_is_left_alone_and_the_message_sa
     report = examined(OURS, Whole(), X, Y)
     with pytest.raises(CannotApply, match="does not run with it"):
         cured(report, "normalization", "vanishing-gradient", "tied.inner")
+
+
+# Layers of every kind, and forwards ----------------------------------------------------------------------------------
+
+
+class Words(nn.Module):
+    """Vectors of words, their mean, and what follows from it."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.vectors, self.out = nn.Embedding(50, width), nn.Linear(width, 10)
+
+    def forward(self, x):
+        return self.out(self.vectors(x).mean(1))
+
+
+WORDS = np.random.default_rng(0).integers(0, 50, (40, 6))
+CLASSES = np.random.default_rng(1).integers(0, 10, 40)
+
+
+def test_vectors_of_one_number_become_wider_with_the_layer_that_reads_them():
+    treated = cured(examined(OURS, Words(1), WORDS, CLASSES), "width", "bottleneck").subject.model
+    assert treated.vectors.embedding_dim == treated.out.in_features == 16
+
+
+def test_a_channel_between_convolutions_becomes_as_many_as_around_it_with_its_normalization():
+    nn.random.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, stride=2), nn.BatchNorm2d(1),
+        nn.ReLU(), nn.ConvTranspose2d(1, 8, 2), nn.Flatten(), nn.Linear(8 * 16, 10),
+    )  # fmt: skip
+    treated = cured(examined(OURS, model, X.reshape(-1, 1, 8, 8), Y), "width", "bottleneck", "2").subject.model
+    assert treated[2].out_channels == treated[3].num_features == treated[5].in_channels == 8
+    assert treated[2].stride == (2, 2)
+
+
+def test_vectors_far_from_the_usual_size_are_drawn_anew_with_everything_else():
+    model = Words(16)
+    nn.init.normal_(model.vectors.weight, 0, 30)
+    treated = cured(examined(OURS, model, WORDS, CLASSES), "initialization", "wrong-initialization").subject.model
+    assert 0.9 < numbers(treated.vectors.weight).std() < 1.1
+
+
+def test_a_normalization_of_a_single_number_is_taken_out_and_slow_statistics_are_made_anew():
+    model = nn.Sequential(
+        nn.Linear(64, 8), nn.BatchNorm1d(8, momentum=1e-4), nn.ReLU(), nn.Linear(8, 1), nn.LayerNorm(1)
+    )
+    report = examined(OURS, model, X, (Y[:, None] > 4).astype(np.float32), loss=nn.functional.mse_loss)
+    assert isinstance(cured(report, "normalization", "dead-batchnorm", "4").subject.model[4], nn.Identity)
+    assert cured(report, "usual-normalization", "slow-convergence").subject.model[1].momentum == 0.1
+
+
+def test_a_rectified_recurrence_gets_tanh_and_an_orthogonal_matrix():
+    model = recurrent(OURS, "RNN")
+    model.rnn = nn.RNN(3, 8, batch_first=True, nonlinearity="relu")
+    x = np.random.default_rng(0).normal(size=(32, 12, 3)).astype(np.float32)
+    treated = cured(examined(OURS, model, x, Y[:32] % 2), "bounded-state", "bptt-exploding").subject.model
+    matrix = numbers(treated.rnn.weight_hh_l0)
+    assert treated.rnn.nonlinearity == "tanh"
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(8), atol=1e-5)
+
+
+class Undefined(nn.Module):
+    """Operations at the edge of where they are defined."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(4, 10)
+
+    def forward(self, x):
+        x = tensor(x)[:, :1] * 0
+        weights = nn.functional.softmax(x - np.inf, 1)
+        return self.out(concat([x.log(), 1 / x, (x / x) ** 0.5, weights], axis=1) * 1e-6)
+
+
+def test_guarded_operations_are_finite_forward_and_backward():
+    with np.errstate(all="ignore"):
+        report = examined(OURS, Undefined(), X, Y)
+    guarded = cured(report, "guarding", "non-finite").subject
+    loss = guarded.run()[1]
+    loss.backward()
+    assert np.isfinite(numbers(loss))
+    assert all(np.isfinite(numbers(parameter.grad)).all() for parameter in guarded.model.parameters())
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(numbers(report.subject.model(X[:2]))).all()
+
+
+class Clamped(nn.Module):
+    """A last activation that is called as a function, as those before it are."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = nn.Linear(64, 12), nn.Linear(12, 1)
+
+    def forward(self, x):
+        return nn.functional.tanh(self.out(nn.functional.tanh(self.hidden(x))))
+
+
+def test_the_last_call_of_an_activation_is_left_out_and_no_other():
+    nn.random.manual_seed(0)
+    model = Clamped()
+    report = examined(OURS, model, X, 20 * X[:, :1], loss=nn.functional.mse_loss)
+    treated = cured(report, "loss", "loss-activation-mismatch").subject.model
+    x = tensor(X[:5])
+    np.testing.assert_array_equal(numbers(treated(x)), numbers(model.out(nn.functional.tanh(model.hidden(x)))))
+
+
+def test_several_properties_are_judged_one_by_one():
+    targets = (X[:, :10] > 0).astype(np.float32)
+    report = examined(OURS, nn.Sequential(*mlp(OURS), nn.Softmax(1)), X, targets, loss=nn.functional.mse_loss)
+    treated = cured(report, "loss", "wrong-loss").subject
+    assert isinstance(treated.model[5], nn.Identity)
+    assert treated.loss_fn is nn.functional.binary_cross_entropy_with_logits or "logits" in treated.loss_fn.name
+
+
+class Table(nn.Module):
+    """A thing's vector beside a number, in one table."""
+
+    def __init__(self):
+        super().__init__()
+        self.vectors, self.out = nn.Embedding(50, 3), nn.Linear(4, 10)
+
+    def forward(self, x):
+        return self.out(concat([self.vectors(np.asarray(x[:, 0], np.int64)), tensor(x[:, 1:])], axis=1))
+
+
+def test_numbers_beside_names_of_things_are_scaled_before_the_layer_that_reads_both():
+    x = np.stack([WORDS[:, 0], 1e4 * np.arange(40)], 1).astype(np.float32)
+    treated = cured(examined(OURS, Table(), x, CLASSES), "input-scaling", "unscaled-input", "out").subject.model
+    given = []
+    treated.out[1].register_forward_pre_hook(lambda _, arguments: given.append(numbers(arguments[0])))
+    treated(x)
+    np.testing.assert_allclose(given[0].std(0), 1, rtol=1e-3)
 
 
 def test_findings_made_by_hand_suggest_what_their_codes_do():

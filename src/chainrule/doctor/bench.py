@@ -34,9 +34,9 @@ got there.
 LEFT = 3
 """So many copies go on after the first leg, one less after each further one."""
 
-BEHIND = 1.3
+BEHIND, MOST_CLOSE = 1.3, 6
 """After the first leg, too short to tell close ones apart, those go on too whose loss is no more than this many times
-the least.
+the least, so many of them at most.
 """
 
 
@@ -79,17 +79,17 @@ class Outcome:
         return self.loss if self.finite else math.inf
 
 
-def better(one: Outcome, other: Outcome, same_loss: bool = True, less: float = LESS) -> bool:
-    """Whether an outcome is better than another one by more than chance."""
+def better(one: Outcome, other: Outcome, same_loss: bool = True, less: float = LESS, gain: float = 0.0) -> bool:
+    """Whether an outcome is better than another one by more than chance: the score by so much `gain`, or the loss."""
     if not one.finite:
         return False
     if not other.finite:
         return one.loss < one.start
     noise = max(one.score.noise, other.score.noise)
-    gain = one.value - other.value
-    if one.score.name and gain > noise:
+    gained = one.value - other.value
+    if one.score.name and gained > max(noise, gain):
         return True
-    level = not one.score.name or gain >= -noise / 2
+    level = not one.score.name or gained >= -noise / 2
     return same_loss and level and one.loss < less * other.loss
 
 
@@ -177,6 +177,7 @@ class Bench:
                 ahead = front(running, LEFT + 1 - leg, same_loss)
                 least = min((t.outcome.cost for t in running), default=0.0)
                 close = [t for t in running if leg == 1 and same_loss and t.outcome.cost <= BEHIND * least]
+                close = sorted(close, key=lambda t: t.outcome.cost)[:MOST_CLOSE]
                 running = ahead + [t for t in close if t not in ahead]
             for trainee in running:
                 self.train(trainee, max(int(share * self.steps), 1))

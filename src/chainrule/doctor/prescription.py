@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.syntax import Syntax
@@ -22,12 +23,13 @@ from chainrule.doctor.cure import Cure
 from chainrule.doctor.diagnosis import diagnose
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
+from chainrule.doctor.pairing import Pairing, pairing
 from chainrule.doctor.printing import as_text
 from chainrule.doctor.report import Report
 from chainrule.doctor.rules.words import number
 from chainrule.doctor.search import Search
 from chainrule.doctor.subjects import DoctorError
-from chainrule.doctor.training import Progress, length, silent
+from chainrule.doctor.training import Progress, length, silent, take
 
 STEPS = 100
 """Of each training run."""
@@ -43,6 +45,7 @@ class Prescription:
         untreated: what the network came to without any.
         steps: how long each was trained.
         measured_on: "held-out data" or "the batch".
+        best: the best one that helped; None where none did, or where nothing was found and none is worth it.
     """
 
     cures: tuple[Cure, ...]
@@ -50,11 +53,7 @@ class Prescription:
     untreated: Outcome
     steps: int
     measured_on: str
-
-    @property
-    def best(self) -> Cure | None:
-        """The best one that helped; None where none did."""
-        return next((cure for cure in self.cures if cure.helped), None)
+    best: Cure | None
 
     def __str__(self) -> str:
         return as_text(self)
@@ -113,9 +112,8 @@ def prescribe(report: Report, *, steps: int = STEPS, seed: int = 0, progress: Pr
     search = Search.of(report, report.subject, steps, seed, progress or silent)
     search.run()
     on = "the batch" if search.bench.split is None else "held-out data"
-    return Prescription(
-        tuple(search.cures), tuple(search.refused.items()), search.untreated.outcome, search.bench.steps, on
-    )
+    tried, refused = tuple(search.cures), tuple(search.refused.items())
+    return Prescription(tried, refused, search.untreated.outcome, search.bench.steps, on, search.best)
 
 
 # Repairing ----------------------------------------------------------------------------------------------------------
@@ -138,6 +136,8 @@ class Repair:
         code: the same as Python code to paste.
         report: what was found.
         prescription: what was tried; None where there was nothing to try.
+        pairing: makes pairs that belong together of inputs and targets that do not, of these data or further ones in
+            the order of their file; None where nothing is wrong with them.
     """
 
     model: Any
@@ -152,6 +152,7 @@ class Repair:
     code: str
     report: Report
     prescription: Prescription | None
+    pairing: Pairing | None = None
 
     def __str__(self) -> str:
         return as_text(self)
@@ -203,8 +204,15 @@ def repair(
     if report.healthy:  # what only shows in a longer training run
         report = diagnose(model, loss_fn, batch, **options, progress=told, thorough=True)
     by_hand = _beyond_remedies(report)
+    if by_hand.startswith("shuffled-labels") and report.subject is not None:
+        found = pairing(report.subject, report.limits, seed=seed, progress=told)
+        if found is not None:
+            paired = found(data)
+            batch = take(paired, np.random.default_rng(seed).permutation(length(paired))[: length(batch)])
+            further = {**options, "data": paired, "steps": steps, "progress": progress}
+            return _with_pairing(repair(model, loss_fn, batch, **further), found, report)
     tried = None
-    if not by_hand and not report.healthy:
+    if not by_hand:
         tried = prescribe(report, steps=steps, seed=seed, progress=progress)
     best = None if tried is None else tried.best
     if tried is None or best is None:
@@ -219,6 +227,20 @@ def repair(
         f" Still to be done by hand: {by_hand}" if by_hand else ""
     )
     return Repair(*made, True, by_hand, summary, best.words, best.code, report, tried)
+
+
+def _with_pairing(repaired: Repair, found: Pairing, report: Report) -> Repair:
+    """A repair of the network on pairs that belong together, and how they were made."""
+    rest = "" if not repaired.words else f" {repaired.summary}"
+    return replace(
+        repaired,
+        cured=True,
+        summary=f"Repaired shuffled-labels: {found.words}.{rest}",
+        words=(found.words, *repaired.words),
+        code=found.code + repaired.code,
+        report=report,
+        pairing=found,
+    )
 
 
 def _serious(report: Report) -> list[Finding]:
@@ -256,7 +278,7 @@ def _out_of_reach(report: Report, tried: Prescription | None) -> str:
 
 def _named(report: Report) -> str:
     codes = dict.fromkeys(f.code for f in _serious(report) if not f.follows_from)
-    return ", ".join(codes) or "the network"
+    return ", ".join(codes) or "a network in which nothing was found"
 
 
 def _gain(tried: Prescription, best: Cure) -> str:

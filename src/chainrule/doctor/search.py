@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from chainrule.doctor.bench import LEGS, Bench, Trainee, better, front, order, with_flow
-from chainrule.doctor.cure import Cure, joined, ranked
+from chainrule.doctor.bench import LEGS, Bench, Outcome, Trainee, better, front, order, with_flow
+from chainrule.doctor.cure import EVEN, Cure, joined, ranked
 from chainrule.doctor.examination import examine
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
@@ -29,10 +29,13 @@ LONGER = 4
 MOST = 4
 """So many remedies are put on top of each other at most, before the length of the steps is looked at."""
 
-NOTABLY_LESS, TWICE = 0.9, 2
+NOTABLY_LESS, TWICE, FITTED = 0.9, 2, 3
 """Other learning rates and optimisers must bring the loss to this share, and must still do so after twice the steps:
-what is fastest at first is often too fast later.
+what is fastest at first is often too fast later. So many of them are trained as long as that.
 """
+
+MUCH_LESS, WORTH = 0.5, 0.03
+"""What nothing asked for must bring the loss to this share, or gain this much of the score."""
 
 PACE = ("learning-rate", "optimizer")
 """What fits the length of the steps; it comes last."""
@@ -44,9 +47,12 @@ FEW = 4
 """So many are tried at most on top of one that helped."""
 
 GENERAL = (
-    "normalization", "initialization", "activation", "residual", "regularization", "input-scaling", "optimizer",
+    "loss", "usual-normalization", "normalization", "initialization", "usual-initialization", "activation", "residual",
+    "regularization", "width", "input-scaling", "input-whitening", "forget-gate-bias", "bounded-state", "clipping",
+    "batch-size",
 )  # fmt: skip
-"""What is tried where nothing that the findings ask for helps."""
+"""What is tried beside other learning rates where nothing is found, or nothing that the findings ask for helps enough.
+"""
 
 
 @dataclass
@@ -66,6 +72,7 @@ class Search:
         limits: for the judgement of networks that are half cured.
         exam: what was measured of the untreated network.
         asked: the remedies that the findings ask for, by name.
+        silent: whether nothing was found that hinders learning.
         untreated: a copy without any remedy.
         tried: the cures so far.
         refused: names of remedies that could not be applied, and why.
@@ -76,6 +83,7 @@ class Search:
     limits: Limits
     exam: Examination
     asked: dict[str, list[Finding]]
+    silent: bool
     untreated: Trainee
     tried: list[_Tried] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
@@ -89,19 +97,54 @@ class Search:
         untreated = bench.trainee(subject)
         bench.train(untreated, steps)
         untreated.outcome = with_flow(untreated)
-        return cls(bench, report.limits, _timed(report.examination, subject), _asked_for(report.findings), untreated)
+        asked = {} if report.healthy else _asked_for(report.findings)
+        return cls(bench, report.limits, _timed(report.examination, subject), asked, report.healthy, untreated)
 
     def run(self) -> None:
         """Find the best cure."""
-        if not self._improve([*self.asked]) and self.asked:
-            placed = [name for name, findings in self.asked.items() if _where(findings)]
-            general = [name for name in GENERAL if name in placed or name not in self.asked]
-            self._improve(general, everywhere=True) or self._longer()
+        found = not self.silent and self._improve([*self.asked])
+        if not found and not self.untreated.outcome.perfect:
+            self._in_general()
         for _ in range(MOST - 1):
             if self.best is None or self.best.after.perfect or not self._improve(self._companions(self.best)):
                 break
+        if found and (base := self.best) is not None and not base.after.perfect:
+            lasts = self._improve(self._general()) and self._lasts(self.best, self._trainee(base), (TWICE,))
+            self.best = self.best if lasts else base
         if self.best is not None and not self.best.after.perfect:
             self._fit_steps(self.best)
+
+    def _in_general(self) -> None:
+        """Try what often helps, in all layers, together with other lengths of the steps."""
+        if not self._improve(self._general(), everywhere=True, with_paces=True):
+            self._longer()
+        elif self.silent and not self._lasts(self.best, self.bench.trainee(self.untreated.subject), (TWICE, LONGER)):
+            self.best = None
+
+    def _general(self) -> list[str]:
+        """General remedies that were not tried at all layers yet, and that do not undo the best cure so far."""
+        placed = [name for name, findings in self.asked.items() if _where(findings)]
+        untried = [name for name in GENERAL if name in placed or name not in self.asked]
+        best = self.best
+        return untried if best is None else [n for n in untried if not _alike(n, best) and n not in self.refused]
+
+    def _lasts(self, cure: Cure | None, before: Trainee, times: Sequence[int]) -> bool:
+        """Whether a cure that nothing asked for makes as much of a difference as a fault does, and still does later:
+        most healthy networks learn a little faster with one remedy or other, and are none the better for it.
+        """
+        if cure is None:
+            return False
+        after = self._trainee(cure)
+        for steps in (factor * self.bench.steps for factor in times):
+            for trainee in (before, after):
+                self.bench.train(trainee, steps)
+            if not _worth(after.outcome, before.outcome, cure.remedies[-1] != "loss"):
+                return False
+        return True
+
+    def _trainee(self, cure: Cure) -> Trainee:
+        """The copy that a cure was tried on."""
+        return next(entry.trainee for entry in self.tried if entry.cure.treatment is cure.treatment)
 
     @property
     def cures(self) -> list[Cure]:
@@ -115,7 +158,7 @@ class Search:
 
     # One round ---------------------------------------------------------------------------------------------------
 
-    def _improve(self, names: Sequence[str], everywhere: bool = False) -> bool:
+    def _improve(self, names: Sequence[str], everywhere: bool = False, with_paces: bool = False) -> bool:
         """Try remedies on top of the best cure so far, and keep the best that is better. Whether there is one."""
         base = self.best
         subject = self.bench.subject if base is None else base.treatment.subject
@@ -125,7 +168,7 @@ class Search:
         for done, name in enumerate(names):
             self.bench.progress(f"trying {name}", done, len(names))
             findings = now.get(name) or self.asked.get(name) or []
-            findings = [_IN_GENERAL] if everywhere or not findings else findings
+            findings = [_STAND_INS.get(name, _IN_GENERAL)] if everywhere or not findings else findings
             try:
                 treatment = self._treated(name, subject, exam, findings)
             except (CannotApply, DoctorError) as error:
@@ -133,12 +176,25 @@ class Search:
                     self.refused[name] = str(error).rstrip(".")
             else:
                 made.append(self._entry(name, treatment, findings))
+        if with_paces:
+            made += [self._entry(name, treatment, []) for name, treatment in paces(subject, far=True)]
         self._race([*made, *(again := self._with_adam(made))])
         made += again
         before = self.untreated.outcome if base is None else base.after
         found = [e.cure for e in made if better(e.cure.after, before, e.cure.remedies[-1] != "loss")]
-        self.best = ranked(found)[0] if found else base
+        self.best = self._ahead(found) if found else base
         return bool(found)
+
+    def _ahead(self, cures: Sequence[Cure]) -> Cure:
+        """The best of several; where another one has the lowest loss, whichever is better after twice the steps."""
+        first = ranked(cures)[0]
+        rivals = [cure for cure in cures if cure.same_loss == first.same_loss and cure.after.steps == first.after.steps]
+        lowest = min(rivals, key=lambda cure: cure.after.cost)
+        if first.after.cost <= EVEN * lowest.after.cost:
+            return first
+        for cure in (first, lowest):
+            self.bench.train(self._trainee(cure), TWICE * self.bench.steps)
+        return min((first, lowest), key=lambda cure: order(self._trainee(cure).outcome))
 
     def _with_adam(self, entries: Sequence[_Tried]) -> list[_Tried]:
         """Those that diverge once more with Adam: the steps may be too long for what has become of the network."""
@@ -158,19 +214,18 @@ class Search:
         subject = base.treatment.subject
         made = [self._entry(name, treatment, []) for name, treatment in paces(subject)]
         self._race(made)
-        first = min(made, key=lambda entry: order(entry.cure.after), default=None)
-        if first is None or not better(first.cure.after, base.after, less=NOTABLY_LESS):
-            return
-        steady = next(entry for entry in self.tried if entry.cure.treatment is base.treatment)
-        for entry in (first, steady):
-            self.bench.train(entry.trainee, TWICE * self.bench.steps)
-        if better(first.trainee.outcome, steady.trainee.outcome, less=NOTABLY_LESS):
-            self.best = first.cure
+        ahead = front([entry.trainee for entry in made], FITTED)
+        steady = self._trainee(base)
+        for trainee in (*ahead, steady):
+            self.bench.train(trainee, TWICE * self.bench.steps)
+        first = min(ahead, key=lambda trainee: order(trainee.outcome), default=None)
+        if first is not None and better(first.outcome, steady.outcome, less=NOTABLY_LESS):
+            self.best = next(entry.cure for entry in made if entry.trainee is first)
 
     def _entry(self, name: str, treatment: Treatment, findings: Sequence[Finding], base: Cure | None = None) -> _Tried:
         """A remedy on top of a cure, by default the best so far, ready to be trained."""
         base = base or self.best
-        codes = [finding.code for finding in findings if finding is not _IN_GENERAL]
+        codes = [finding.code for finding in findings if finding.cause]
         trainee = self.bench.trainee(treatment.subject)
         cure = Cure((name,), tuple(codes), treatment, self.untreated.outcome, trainee.outcome, len(self.tried))
         if base is not None:
@@ -199,8 +254,10 @@ class Search:
         )
 
     def _race(self, entries: Sequence[_Tried]) -> None:
-        same_loss = all(entry.cure.remedies[-1] != "loss" for entry in entries)
-        self.bench.race([entry.trainee for entry in entries], same_loss)
+        """Train side by side those whose losses can be compared, and by themselves those that have another one."""
+        others = [entry for entry in entries if entry.cure.remedies[-1] == "loss"]
+        for together in ([entry for entry in entries if entry not in others], others):
+            self.bench.race([entry.trainee for entry in together], same_loss=together is not others)
         self._note(entries)
 
     def _note(self, entries: Sequence[_Tried]) -> None:
@@ -221,7 +278,10 @@ class Search:
         for trainee in (self.untreated, *(entry.trainee for entry in first)):
             self.bench.train(trainee, steps)
         self._note(self.tried)
+        before = self.untreated.outcome
         helped = [entry.cure for entry in first if entry.cure.helped]
+        if self.silent:
+            helped = [cure for cure in helped if _worth(cure.after, before, cure.same_loss)]
         self.best = ranked(helped)[0] if helped else None
         return bool(helped)
 
@@ -233,6 +293,11 @@ class Search:
         return [name for name in names if not _alike(name, best) and name not in (*PACE, *self.refused)][:FEW]
 
 
+def _worth(after: Outcome, before: Outcome, same_loss: bool) -> bool:
+    """Whether a gain is as large as what a fault costs."""
+    return better(after, before, same_loss, less=MUCH_LESS, gain=WORTH)
+
+
 # What findings ask for ----------------------------------------------------------------------------------------------
 
 _EVERYWHERE = frozenset({"vanishing-gradient", "exploding-gradient", "missing-normalization"})
@@ -241,7 +306,18 @@ _EVERYWHERE = frozenset({"vanishing-gradient", "exploding-gradient", "missing-no
 _IN_GENERAL = Finding("slow-convergence", "", Severity.WARNING, {}, "")
 """Stands for the finding where a remedy is tried that none asks for."""
 
-_KINDS = {"usual-initialization": "initialization", "optimizer": "learning-rate"}
+_STAND_INS = {
+    "loss": replace(_IN_GENERAL, code="wrong-loss"),
+    "activation": replace(_IN_GENERAL, code="cannot-overfit-batch"),
+}
+"""The same for remedies that do more for another finding."""
+
+_KINDS = {
+    "usual-initialization": "initialization",
+    "usual-normalization": "normalization",
+    "bounded-state": "initialization",
+    "optimizer": "learning-rate",
+}
 """Remedies that undo each other, by the one they are like."""
 
 

@@ -13,7 +13,7 @@ from itertools import cycle
 import numpy as np
 
 from chainrule.doctor.measurements import Examination
-from chainrule.doctor.remedies import fitting, recurrent, signal, steps, units
+from chainrule.doctor.remedies import fitting, recurrent, signal, steps, units, wiring
 from chainrule.doctor.remedies.surgery import CannotApply, Surgery, Treatment
 from chainrule.doctor.subjects import Subject
 from chainrule.doctor.training import Progress, silent
@@ -21,13 +21,18 @@ from chainrule.doctor.training import Progress, silent
 __all__ = ["REMEDIES", "CannotApply", "Treatment", "apply"]
 
 REMEDIES: dict[str, Callable[[Surgery], None]] = {
+    "gradient-path": wiring.gradient_path,
+    "through-path": wiring.through_path,
+    "guarding": wiring.guarding,
     "activation": units.activation,
     "width": units.width,
     "initialization": signal.initialization,
     "usual-initialization": signal.usual_initialization,
     "forget-gate-bias": recurrent.forget_gate_bias,
+    "bounded-state": units.bounded_state,
     "shorter-time": recurrent.shorter_time,
     "normalization": signal.normalization,
+    "usual-normalization": signal.usual_normalization,
     "residual": signal.residual,
     "loss": fitting.loss,
     "input-scaling": fitting.input_scaling,

@@ -10,6 +10,7 @@ import numpy as np
 
 from chainrule.doctor import statistics
 from chainrule.doctor.measurements import Loss
+from chainrule.doctor.remedies.operations import Calls
 from chainrule.doctor.remedies.surgery import CannotApply, Surgery
 from chainrule.doctor.subjects import leaves, parts
 
@@ -23,6 +24,8 @@ def input_scaling(surgery: Surgery) -> None:
     """
     if surgery.code == "non-finite" and _scaled_within(surgery):
         return
+    if _looks_up(surgery) and _scaled_before(surgery):
+        return
     values = _input_values(surgery)
     first = surgery.exam.layers[0] if surgery.exam.layers else None
     channels = first is not None and first.kind == "convolution"
@@ -35,6 +38,40 @@ def input_scaling(surgery: Surgery) -> None:
 
 
 _REPLACED = "NaN replaced by the mean, infinities by the farthest value there is"
+
+
+def _looks_up(surgery: Surgery) -> bool:
+    """Whether some of the inputs are numbers of things, which must stay as they are."""
+    return any(layer.kind == "embedding" for layer in surgery.exam.layers)
+
+
+def _scaled_before(surgery: Surgery) -> bool:
+    """Whether what a layer that was named is given, the inputs among it, could be scaled in front of that layer."""
+    path = next((place for place in surgery.where if place and surgery.kind(place) == "Linear"), "")
+    if not path:
+        return False
+    subject, module = surgery.subject, surgery.modules[path]
+    given: list[np.ndarray] = []
+    batch = subject.data if subject.data is not None else subject.batch
+    hook = module.register_forward_pre_hook(
+        lambda _, arguments: given.append(statistics.as_numpy(subject.array(arguments[0])).copy())
+    )
+    try:
+        with subject.undisturbed(), subject.quietly(), np.errstate(all="ignore"):
+            subject.output(batch)
+    finally:
+        hook.remove()
+    if not given or given[0].dtype.kind != "f":
+        return False
+    axis = given[0].ndim - 1
+    Standardize = surgery.define("Standardize")
+    surgery.put(path, surgery.new("Sequential", surgery.fitted(Standardize(given[0], axis)), module))
+    surgery.statements.append(
+        f'replace("{path}", nn.Sequential(Standardize(given, {axis}), model.get_submodule("{path}")))'
+        "  # given: what it is given of those to train on"
+    )
+    surgery.words.append(f"what {path} is given standardised by a fixed module before it")
+    return True
 
 
 def _scaled_within(surgery: Surgery) -> bool:
@@ -150,6 +187,7 @@ _FORMS: dict[str, Callable[[Any, Any], Any]] = {
     "shaped": lambda x, other: x.reshape(tuple(other.shape)),
     "shaped like": lambda x, other: _as_type(x, other).reshape(tuple(other.shape)),
     "log": lambda x, other: x.clip(1e-7, 1.0).log(),
+    "log columns": lambda x, other: x.clip(1e-7, 1.0).log().reshape(-1, x.shape[-1]),
     "logit": lambda x, other: (x.clip(1e-6, 1 - 1e-6) / (1 - x.clip(1e-6, 1 - 1e-6))).log(),
 }
 _CODE = {
@@ -162,6 +200,7 @@ _CODE = {
     "shaped": "{0}.reshape({1}.shape)",
     "shaped like": "{0}.astype({1}.dtype).reshape({1}.shape)",
     "log": "{0}.clip(1e-7, 1.0).log()",
+    "log columns": "{0}.clip(1e-7, 1.0).log().reshape(-1, {0}.shape[-1])",
     "logit": "({0}.clip(1e-6, 1 - 1e-6) / (1 - {0}.clip(1e-6, 1 - 1e-6))).log()",
 }
 """Forms of outputs and targets, as functions of (it, the other) and as code; `.astype` is `.to` in PyTorch."""
@@ -190,6 +229,19 @@ def loss(surgery: Surgery) -> None:
         _for_numbers(surgery, seen)
 
 
+_PLAIN = ("CrossEntropyLoss", "BCEWithLogitsLoss", "MSELoss", "L1Loss", "HuberLoss", "SmoothL1Loss")
+
+
+def _suspect(surgery: Surgery) -> bool:
+    """Whether a loss that ends in the right operation may be wrong all the same: its author's own function may change
+    outputs, targets or the sign, or weigh them.
+    """
+    own = surgery.subject.loss_fn
+    weighed = any(getattr(own, name, None) is not None for name in ("weight", "pos_weight"))
+    known = getattr(surgery.nn.functional, getattr(own, "__name__", ""), None) is own
+    return surgery.code == "wrong-loss" and (weighed or not (known or type(own).__name__ in _PLAIN))
+
+
 def _width(seen: Loss) -> int:
     return seen.output_shape[-1] if len(seen.output_shape) > 1 else 1
 
@@ -214,7 +266,9 @@ def _classes(seen: Loss) -> bool:
 def _binary(seen: Loss) -> bool:
     targets = seen.targets
     assert targets is not None
-    return seen.targets_whole and targets.smallest >= 0 and targets.largest == 1 and _width(seen) == 1
+    named = seen.name.startswith("binary_cross_entropy")
+    alike = _width(seen) == 1 or seen.targets_shape == seen.output_shape  # one of two, or several properties
+    return seen.targets_whole and targets.smallest >= 0 and targets.largest == 1 and (alike or named)
 
 
 def _for_classes(surgery: Surgery, seen: Loss) -> None:
@@ -233,7 +287,7 @@ def _for_classes(surgery: Surgery, seen: Loss) -> None:
         if last not in forms:
             raise CannotApply(_by_hand(surgery, seen, last))
         form = forms[last]
-    if form == "as they are" and seen.name == "cross_entropy" and not _one_hot(seen):
+    if form == "as they are" and seen.name == "cross_entropy" and not _one_hot(seen) and not _suspect(surgery):
         if not surgery.words:
             raise CannotApply("cross_entropy fits these outputs and targets already")
         return  # without the activation, the loss there was is right
@@ -242,8 +296,8 @@ def _for_classes(surgery: Surgery, seen: Loss) -> None:
         target = "flat argmax" if of_columns else "argmax"
     else:
         target = "as they are" if seen.targets_integer and len(seen.targets_shape) == 1 else "flat integers"
-    if of_columns and form == "as they are":
-        form = "columns"
+    if of_columns:
+        form = {"as they are": "columns", "log": "log columns"}.get(form, form)
     _put_loss(surgery, "cross_entropy", form, target, seen)
 
 
@@ -255,7 +309,7 @@ def _for_two_classes(surgery: Surgery, seen: Loss) -> None:
         if last != "sigmoid":
             raise CannotApply(_by_hand(surgery, seen, last))
         form = "logit"
-    if form == "as they are" and seen.name == "binary_cross_entropy_with_logits":
+    if form == "as they are" and seen.name == "binary_cross_entropy_with_logits" and not _suspect(surgery):
         if seen.output_shape == seen.targets_shape and not surgery.words:
             raise CannotApply("binary_cross_entropy_with_logits fits these outputs and targets already")
         if seen.output_shape == seen.targets_shape:
@@ -271,9 +325,7 @@ def _for_numbers(surgery: Surgery, seen: Loss) -> None:
     regression = ("mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss")
     name = seen.name if seen.name in regression else "mse_loss"
     reshaped = seen.output_shape != seen.targets_shape
-    plain = surgery.subject.loss_fn is getattr(surgery.nn.functional, name)
-    by_hand = surgery.code == "wrong-loss" and not plain  # it may bring them into another shape itself
-    if seen.name in regression and not reshaped and not by_hand:
+    if seen.name in regression and not reshaped and not _suspect(surgery):
         if not surgery.words:
             raise CannotApply(f"{seen.name} fits these outputs and targets already")
         return
@@ -299,15 +351,51 @@ def _put_loss(surgery: Surgery, name: str, outputs: str, targets: str, seen: Los
 
 
 def _removed(surgery: Surgery, seen: Loss, last: str) -> bool:
-    """Whether the last activation was a module, which is now the identity."""
+    """Whether the last activation was a module, which is now the identity, or a call that could be left out."""
     if surgery.kind(seen.follows_path) != LAST_MODULES[last]:
-        return False
+        return last not in _UNDONE and _left_out(surgery, seen.follows_path, last)
     if any(layer.activation and layer.activation.path == seen.follows_path for layer in surgery.exam.layers[:-1]):
         return False  # the same module serves hidden layers too
     surgery.put(seen.follows_path, surgery.new("Identity"))
     surgery.statements.append(f'replace("{seen.follows_path}", nn.Identity())')
     surgery.words.append(f"{last} at the end ({seen.follows_path}) taken out")
     return True
+
+
+_UNDONE = frozenset({"softmax", "sigmoid", "log_softmax"})
+"""What a loss can undo, or is defined on."""
+
+
+def _left_out(surgery: Surgery, path: str, last: str) -> bool:
+    """Whether the last call of an activation could be left out, in the forward of a module or of one around it."""
+    calls = _calls(surgery, path, last)
+    while not calls and path:
+        path = path.rpartition(".")[0]
+        calls = _calls(surgery, path, last)
+    if not calls:
+        return False
+    surgery.put(path, surgery.tools.altered(surgery.modules[path], Calls(last, left_out=calls)))
+    place = f"the forward of {path or surgery.exam.model}"
+    surgery.statements.append(f"# in {place}:  without {last} at the end")
+    surgery.words.append(f"{last} at the end of {place} taken out")
+    return True
+
+
+def _calls(surgery: Surgery, path: str, name: str) -> int:
+    """How often an operation is called in a module."""
+    subject, calls = surgery.subject.copy(), Calls(name)
+    module = dict(subject.modules()).get(path)
+    if module is None:
+        return 0
+    counted = surgery.tools.altered(module, calls)
+    parent, _, last = path.rpartition(".")
+    if path:
+        setattr(dict(subject.modules())[parent], last, counted)
+    else:
+        subject = subject.with_(model=counted)
+    with subject.undisturbed(), subject.quietly(), np.errstate(all="ignore"):
+        subject.run()
+    return calls.seen
 
 
 def _by_hand(surgery: Surgery, seen: Loss, last: str) -> str:

@@ -2,19 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 
 from chainrule import nn, numpy, optim
-from chainrule.core.tensor import tensor
+from chainrule.core import state
+from chainrule.core.gated import Gated
+from chainrule.core.primitive import Primitive
+from chainrule.core.tensor import Tensor, tensor
+from chainrule.doctor.remedies import operations
 from chainrule.doctor.remedies.parts import make_parts
 from chainrule.doctor.remedies.tools import Tools
 from chainrule.doctor.subjects import Subject
+from chainrule.ops import elementwise
 
 PARTS = make_parts(nn, tensor, numpy.concat, numpy.where, __name__)
 Residual, Normalized, Standardize = PARTS.Residual, PARTS.Normalized, PARTS.Standardize
 Whiten, TruncatedTime = PARTS.Whiten, PARTS.TruncatedTime
+Tapped, Bridged = PARTS.Tapped, PARTS.Bridged
+
+
+class Recorded(nn.Module):
+    """inner(...), in which detach() and no_grad are of no effect."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        if not state.is_grad_enabled():
+            return self.inner(*inputs, **options)
+        with ExitStack() as exchanged:
+            for owner, name, method in _WITHOUT_CUTS:
+                exchanged.enter_context(_exchanged(owner, name, method))
+            return self.inner(*inputs, **options)
+
+
+_detach, _numpy, _record = Tensor.detach, Tensor.numpy, state._Recording.__enter__
+
+
+def _stay_recording(recording: Any) -> None:
+    """Enter neither `no_grad` nor `enable_grad`: what is recorded around them goes on being recorded."""
+    recording._tokens.append(state.recording_floor.set(state.recording_floor.get()))
+
+
+_WITHOUT_CUTS: tuple[tuple[type, str, Callable], ...] = (
+    (Tensor, "detach", lambda x: x),
+    (Tensor, "numpy", lambda x: _numpy(_detach(x))),
+    (state._Recording, "__enter__", _stay_recording),
+)
+
+
+@contextmanager
+def _exchanged(owner: type, name: str, method: Callable) -> Iterator[None]:
+    """Inside, a method of a class is another one."""
+    usual = getattr(owner, name)
+    setattr(owner, name, method)
+    try:
+        yield
+    finally:
+        setattr(owner, name, usual)
+
+
+class Altered(nn.Module):
+    """inner(...), in which a rule decides what operations are given: see `operations`."""
+
+    def __init__(self, inner: nn.Module, rule: operations.Rule) -> None:
+        super().__init__()
+        self.inner = inner
+        self.rule = rule
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        usual = Primitive.__call__
+
+        def altered(primitive: Primitive, *args: Any, **kwargs: Any) -> Any:
+            with _exchanged(Primitive, "__call__", usual):
+                given = self.rule(primitive.name, args, numpy.where, numpy.abs)
+                return args[0] if given is None else usual(primitive, *given, **kwargs)
+
+        self.rule.begin()
+        with ExitStack() as exchanged:
+            exchanged.enter_context(_exchanged(Primitive, "__call__", altered))
+            exchanged.enter_context(_exchanged(Gated, "__call__", lambda *_: None))  # one by one, then
+            for name, method in _OPERATORS.items():
+                exchanged.enter_context(_exchanged(Tensor, name, method))
+            return self.inner(*inputs, **options)
+
+
+_OPERATORS: dict[str, Callable] = {
+    "__truediv__": lambda a, b: elementwise.divide(a, b),
+    "__rtruediv__": lambda a, b: elementwise.divide(b, a),
+    "__pow__": lambda a, b: elementwise.power(a, b),
+}
+"""Operators that rules alter, by way of `Primitive.__call__`; the usual ones have bound it when they were made."""
 
 
 class OwnTools(Tools):
@@ -36,3 +119,9 @@ class OwnTools(Tools):
 
     def fill(self, parameter: Any, values: np.ndarray) -> None:
         parameter.data = values
+
+    def recorded(self, module: Any) -> Any:
+        return Recorded(module)
+
+    def altered(self, module: Any, rule: operations.Rule) -> Any:
+        return Altered(module, rule)

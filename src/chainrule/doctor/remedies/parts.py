@@ -25,6 +25,8 @@ class Parts:
     Standardize: Any
     Whiten: Any
     TruncatedTime: Any
+    Tapped: Any
+    Bridged: Any
     sources: Mapping[str, str]
 
 
@@ -111,7 +113,35 @@ def make_parts(nn: Any, tensor: Callable, concat: Callable, where: Callable, hom
                 stop += self.steps
             return concat(outputs, axis=axis), state
 
-    made = {kind.__name__: kind for kind in (Residual, Normalized, Standardize, Whiten, TruncatedTime)}
+    class Tapped(nn.Module):
+        """inner(x), remembered until a `Bridged` module takes it."""
+
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+            self.last = None
+
+        def forward(self, *inputs, **options):
+            self.last = self.inner(*inputs, **options)
+            return self.last
+
+    class Bridged(nn.Module):
+        """inner(x) whose gradient goes to what was tapped, or a part of it; unless `exact`, inner of that itself."""
+
+        def __init__(self, inner, tap, part, exact):
+            super().__init__()
+            self.inner = inner
+            self.tap = (tap,)  # it stays where it is in the network
+            self.part = part
+            self.exact = exact
+
+        def forward(self, x, *inputs, **options):
+            made, self.tap[0].last = self.tap[0].last, None
+            made = made if self.part is None else made[self.part]
+            return self.inner(x + (made - made.detach()) if self.exact else made, *inputs, **options)
+
+    kinds = (Residual, Normalized, Standardize, Whiten, TruncatedTime, Tapped, Bridged)
+    made = {kind.__name__: kind for kind in kinds}
     sources = {name: dedent(inspect.getsource(kind)) for name, kind in made.items()}
     for name, kind in made.items():  # as if they were written there: a model with them can be saved
         kind.__module__, kind.__qualname__ = home, name

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from chainrule.doctor.measurements import Layer
+from chainrule.doctor.measurements import Examination, Layer
 from chainrule.doctor.remedies import recurrent
 from chainrule.doctor.remedies.surgery import CannotApply, Surgery
 from chainrule.doctor.vocabulary import ACTIVATIONS
@@ -16,13 +17,54 @@ from chainrule.doctor.vocabulary import ACTIVATIONS
 
 def initialization(surgery: Surgery) -> None:
     """Draw weights anew, by the activation that follows each layer."""
+    if surgery.where and all(layer.kind == "embedding" for layer in surgery.layers()) and _draw_tables(surgery):
+        return
     layers = _to_initialize(surgery)
     initialize(surgery, [(layer, layer.activation.name if layer.activation else "linear") for layer in layers])
+    if len(layers) == sum(layer.kind != "embedding" for layer in surgery.exam.layers):
+        _draw_tables(surgery)
+
+
+LARGE_TABLE = 0.5
+"""Standard deviation from which a table that is added to others drowns them."""
+
+
+SMALL_VECTORS, LARGE_VECTORS = 0.01, 2.5
+"""Standard deviations of vectors that are looked up which are too far from the usual one, 1."""
+
+
+def _draw_tables(surgery: Surgery) -> bool:
+    """Draw large tables that no layer reads, such as those of places in a text, as small as vectors of words are; and
+    vectors that are looked up as usual, where they are far from that. Whether there were any.
+    """
+    looked_up = {path for layer in surgery.exam.layers if layer.kind == "embedding" for path in layer.parameters}
+    odd = [
+        path
+        for path, p in surgery.subject.parameters()
+        if path in looked_up and not SMALL_VECTORS < float(surgery.numbers(p).std()) < LARGE_VECTORS
+    ]
+    if odd:
+        _draw(surgery, {("normal_", "mean=0, std=1"): odd})
+        surgery.words.append(f"{', '.join(odd)} drawn anew, as usual for vectors that are looked up")
+    read = {path for layer in surgery.exam.layers for path in layer.parameters}
+    owned = {path: p for path, p in surgery.subject.parameters() if path not in read and len(p.shape) >= 2}
+    large = [path for path, p in owned.items() if float(surgery.numbers(p).std()) > LARGE_TABLE]
+    ways: dict[tuple[str, ...], list[str]] = {}
+    for path in large:
+        ways.setdefault(("normal_", f"mean=0, std={owned[path].shape[-1] ** -0.5:.3g}"), []).append(path)
+    if ways:
+        _draw(surgery, ways)
+        surgery.words.append(f"{', '.join(large)} drawn anew, as small as vectors of words are")
+    return bool(odd or ways)
 
 
 def _to_initialize(surgery: Surgery) -> list[Layer]:
     """The layers named; all of them where at least half are."""
-    all_layers = [layer for layer in surgery.exam.layers if layer.kind != "embedding"]
+    all_layers = [
+        layer
+        for layer in surgery.exam.layers
+        if layer.kind != "embedding" or (surgery.where and surgery.concerns(layer.path))
+    ]
     named = [layer for layer in all_layers if surgery.concerns(layer.path)]
     if not all_layers:
         raise CannotApply("there is no layer to initialise")
@@ -39,6 +81,8 @@ def usual_initialization(surgery: Surgery) -> None:
     for path in known:
         modules[path].reset_parameters()
     surgery.for_each(known, "model.get_submodule(path).reset_parameters()")
+    if len(paths) == len({layer.path for layer in surgery.exam.layers if layer.kind != "embedding"}):
+        _draw_tables(surgery)
     places = ", ".join(known) if len(known) <= 6 else f"{len(known)} layers"
     surgery.words.append(f"weights of {places} drawn anew, as usual for such layers")
 
@@ -50,13 +94,17 @@ def initialize(surgery: Surgery, layers: Sequence[tuple[Layer, str]]) -> None:
     - tanh, and no activation: an orthogonal matrix (Saxe et al. 2013), or Xavier's where a layer is no plain matrix.
     - sigmoid: the same times 4, the biases such that the mean input gives 0. As σ(z) = (1 + tanh(z/2))/2, the network
       is then the one with tanh and an orthogonal matrix (Glorot and Bengio 2010 have the factor 4).
+    - Vectors that are looked up: standard normal.
     - Recurrent layers: Xavier's for the input, an orthogonal matrix for each gate, forget gates open.
 
-    A branch that others are added to starts 1/√n as large, n the number of branches (Radford et al. 2019).
+    The last layer of a branch that others are added to starts 1/√n as large, n the number of branches (Radford et al.
+    2019); all layers of branches do where it is not known which is the last, or nothing normalises the sum. Tables that
+    are no layers, such as places that are added to words, are drawn small as those are.
     """
     modules = surgery.modules
     ways: dict[tuple[str, ...], list[str]] = {}
-    branches = max(sum(layer.skipped for layer in surgery.exam.layers), 1)
+    shrunk = _ends_of_branches(surgery.exam)
+    branches = max(len(shrunk), 1)
     for layer, activation in layers:
         if layer.kind == "recurrent" and any(".weight_hh" in f".{path}" for path in layer.parameters):
             recurrent.initialize(surgery, layer)
@@ -65,8 +113,9 @@ def initialize(surgery: Surgery, layers: Sequence[tuple[Layer, str]]) -> None:
         present = [path for path in _parameters_at(layer, modules) if path in owned]
         for path in present:
             many = len(owned[path].shape) >= 2
-            way = _way(layer, activation, len(owned[path].shape)) if many else ("zeros_", "0")
-            if many and layer.skipped and branches > 1:
+            flipped = layer.kind == "product" and type(modules.get(layer.path)).__name__ != "Linear"
+            way = _way(layer, activation, len(owned[path].shape), flipped) if many else ("zeros_", "0")
+            if many and layer.path in shrunk and branches > 1:
                 way = (*way, f"{1 / math.sqrt(branches):.3g}")
             ways.setdefault(way, []).append(path)
         if activation == "sigmoid" and layer.kind == "linear":
@@ -77,6 +126,15 @@ def initialize(surgery: Surgery, layers: Sequence[tuple[Layer, str]]) -> None:
         names = dict.fromkeys(_SOURCES[way[0]] for way in ways if way[0] in _SOURCES)
         places = ", ".join(drawn) if len(drawn) <= 6 else f"{len(drawn)} layers"
         surgery.words.append(f"weights of {places} drawn anew ({', '.join(names)}), biases 0")
+
+
+def _ends_of_branches(exam: Examination) -> set[str]:
+    """Paths of the layers whose outputs are added up."""
+    skipped = [layer for layer in exam.layers if layer.skipped]
+    owners = dict.fromkeys(_parent(layer.path) for layer in skipped)
+    if len(owners) == 1 or len(exam.normalizations) < len(owners):
+        return {layer.path for layer in skipped}
+    return {[layer.path for layer in skipped if _parent(layer.path) == owner][-1] for owner in owners}
 
 
 _SOURCES = {"kaiming_normal_": "He", "orthogonal_": "orthogonal", "xavier_uniform_": "Xavier"}
@@ -94,9 +152,10 @@ def _parameters_at(layer: Layer, modules: dict[str, Any]) -> Sequence[str]:
     return [f"{layer.path}.{name}" for name, _ in module.named_parameters()]
 
 
-def _way(layer: Layer, activation: str, ndim: int) -> tuple[str, ...]:
-    """An initialiser of `nn.init` and its further arguments, as code."""
-    flipped = layer.kind == "product"
+def _way(layer: Layer, activation: str, ndim: int, flipped: bool) -> tuple[str, ...]:
+    """An initialiser of `nn.init` and its further arguments, as code; `flipped` for weights of inputs by outputs."""
+    if layer.kind == "embedding":
+        return "normal_", ""
     if activation in ACTIVATIONS and activation not in _AROUND_ZERO:
         rectifier = 'a=0.1, nonlinearity="leaky_relu"' if activation == "leaky_relu" else 'nonlinearity="relu"'
         return "kaiming_normal_", ('mode="fan_out", ' if flipped else "") + rectifier
@@ -244,28 +303,74 @@ def _normalization_for(surgery: Surgery, layer: Layer, modules: dict[str, Any]) 
     return ("BatchNorm1d", features) if many and layer.size == features else ("LayerNorm", features)
 
 
+def usual_normalization(surgery: Surgery) -> None:
+    """Make normalisations anew whose first values or statistics are not what they usually are."""
+    odd = tuple(path for path, module in _normalizations(surgery).items() if _odd(surgery, module))
+    if not odd:
+        raise CannotApply("there is no normalisation with unusual statistics, scale or momentum")
+    surgery.where = odd
+    _mend(surgery)
+
+
+def _normalizations(surgery: Surgery) -> dict[str, Any]:
+    return {path: module for path, module in surgery.modules.items() if _NORMALIZATION.fullmatch(type(module).__name__)}
+
+
+_NORMALIZATION = re.compile(r"(Batch|Layer|Group|RMS|Instance)Norm(\dd)?")
+
+
+def _odd(surgery: Surgery, module: Any) -> bool:
+    """Whether a normalisation has a scale near 0, a large ε, statistics that hardly move, or none that are taken."""
+    scale = getattr(module, "weight", None)
+    small = scale is not None and float(abs(surgery.numbers(scale)).mean()) < SMALL_SCALE
+    return small or _stands_still(module) or not module.training or (module.eps or 0.0) > LARGE_EPSILON
+
+
+SMALL_SCALE, LARGE_EPSILON, SLOW = 0.05, 0.1, 0.01
+"""A scale usually starts at 1, ε is 1e-5, and a momentum is 0.1."""
+
+
 def _mend(surgery: Surgery) -> None:
-    present = {path: m for path, m in surgery.modules.items() if type(m).__name__.startswith("BatchNorm")}
+    present = _normalizations(surgery)
     sick = {path: m for path, m in present.items() if surgery.concerns(path) or _stands_still(m)}
     if not sick:
         raise CannotApply("the normalisation is called as a function in a forward; it is no module that can be mended")
     seen = {norm.path: norm for norm in surgery.exam.normalizations}
     for path, module in sick.items():
-        kind = type(module).__name__
-        sizes: tuple[int, ...] = (int(module.num_features),)
         norm = seen.get(path)
-        if norm is not None and norm.uses_batch and norm.examples < ENOUGH_EXAMPLES // 4:
-            kind, sizes = ("LayerNorm", sizes) if kind == "BatchNorm1d" else ("GroupNorm", (1, *sizes))
-            surgery.words.append(f"{kind} in the place of {path}, which saw {norm.examples} numbers per channel")
-        else:
-            surgery.words.append(f"{path} made anew: scale 1, shift 0, fresh statistics, in training mode")
+        few = norm is not None and norm.uses_batch and norm.examples < ENOUGH_EXAMPLES // 4
+        kind, sizes, why = _in_place_of(surgery, module, few)
         surgery.put(path, surgery.new(kind, *sizes).train())
         surgery.statements.append(f'replace("{path}", nn.{kind}({", ".join(map(str, sizes))}))')
+        surgery.words.append(
+            f"{path} made anew: scale 1, shift 0, fresh statistics, in training mode"
+            if not why
+            else f"{kind} in the place of {path}, which {why}"
+        )
+
+
+def _in_place_of(surgery: Surgery, module: Any, few: bool) -> tuple[str, tuple, str]:
+    """The normalisation to put in the place of a sick one, its sizes, and why it is another one; "" where it is not."""
+    kind = type(module).__name__
+    if kind.startswith(("Batch", "Instance")):
+        features = int(module.num_features)
+        if few:
+            other, sizes = ("LayerNorm", (features,)) if kind == "BatchNorm1d" else ("GroupNorm", (1, features))
+            return other, sizes, "saw too few numbers per channel"
+        return kind.replace("Instance", "Batch"), (features,), "" if kind.startswith("Batch") else "saw one example"
+    own = (module.num_groups, module.num_channels) if kind == "GroupNorm" else (tuple(module.normalized_shape),)
+    if _odd(surgery, module):
+        return kind, own, ""
+    if kind == "GroupNorm":
+        return kind, (1, module.num_channels), "took its groups too small"
+    single = math.prod(module.normalized_shape) == 1
+    return ("Identity", (), "saw a single number") if single else (kind, own, "")
 
 
 def _stands_still(module: Any) -> bool:
-    """Whether running statistics hardly follow the batches: a tenth of the usual momentum is seen, a thousandth not."""
-    return module.momentum is not None and module.momentum < 1e-4
+    """Whether running statistics hardly follow the batches."""
+    momentum = getattr(module, "momentum", None)
+    return momentum is not None and momentum < SLOW
 
 
 # Residual connections -----------------------------------------------------------------------------------------------

@@ -122,13 +122,15 @@ NEAR = 1.5
 """Rates that differ by no larger factor are one."""
 
 
-def paces(subject: Subject, rates: Sequence[float] = RATES) -> list[tuple[str, Treatment]]:
-    """The network with other learning rates and with Adam, by the names of the remedies."""
+def paces(subject: Subject, rates: Sequence[float] = RATES, far: bool = False) -> list[tuple[str, Treatment]]:
+    """The network with other learning rates, `far` ones too, and with Adam, by the names of the remedies."""
     if subject.optimizer is None or "lr" not in subject.optimizer.param_groups[0]:
         return []
     old = float(subject.optimizer.param_groups[0]["lr"])
     is_adam = str(subject.optimizer_options["name"]).startswith("Adam")
-    own = [rate for rate in dict.fromkeys([old / 3, old * 3, *(rates if is_adam else ())]) if rate > 0]
+    factors = (1 / 3, 3, 1 / 10, 10, 1 / 100, 100) if far else (1 / 3, 3)
+    usual = rates if is_adam else ()
+    own = [rate for rate in dict.fromkeys([*(old * factor for factor in factors), *usual]) if rate > 0]
     made = []
     for rate in [rate for rate in own if not 1 / NEAR < rate / old < NEAR]:
         words = f"learning rate {number(rate)} instead of {number(old)}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.doctor.remedies.operations import Rule
 from chainrule.doctor.remedies.parts import Parts
 from chainrule.doctor.subjects import Subject
 
@@ -34,6 +35,14 @@ class Tools(ABC):
     @abstractmethod
     def fill(self, parameter: Any, values: np.ndarray) -> None:
         """Give a parameter new values."""
+
+    @abstractmethod
+    def recorded(self, module: Any) -> Any:
+        """A module around another one, in which `detach` and `no_grad` are of no effect."""
+
+    @abstractmethod
+    def altered(self, module: Any, rule: Rule) -> Any:
+        """A module around another one, in which a rule decides what operations are given."""
 
 
 def tools_for(subject: Subject) -> Tools:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn, optim
+from torch.overrides import TorchFunctionMode
 
+from chainrule.doctor.remedies import operations
 from chainrule.doctor.remedies.parts import make_parts
 from chainrule.doctor.remedies.tools import Tools
 from chainrule.doctor.subjects import Subject
@@ -15,6 +18,66 @@ from chainrule.doctor.subjects import Subject
 PARTS = make_parts(nn, torch.tensor, torch.concat, torch.where, __name__)
 Residual, Normalized, Standardize = PARTS.Residual, PARTS.Normalized, PARTS.Standardize
 Whiten, TruncatedTime = PARTS.Whiten, PARTS.TruncatedTime
+Tapped, Bridged = PARTS.Tapped, PARTS.Bridged
+
+
+class Recorded(nn.Module):
+    """inner(...), in which detach() and no_grad are of no effect."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return self.inner(*inputs, **options)
+        with _WithoutCuts():
+            return self.inner(*inputs, **options)
+
+
+class _WithoutCuts(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Callable, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in _CUTTING:
+            return args[0]
+        if func is torch._C._set_grad_enabled:
+            return None
+        if func is torch.Tensor.numpy:
+            return args[0].detach().numpy()
+        return func(*args, **(kwargs or {}))
+
+
+_CUTTING = (torch.Tensor.detach, torch.detach, torch.Tensor.data.__get__)
+
+
+class Altered(nn.Module):
+    """inner(...), in which a rule decides what operations are given: see `operations`."""
+
+    def __init__(self, inner: nn.Module, rule: operations.Rule) -> None:
+        super().__init__()
+        self.inner = inner
+        self.rule = rule
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        self.rule.begin()
+        with _Altering(self.rule):
+            return self.inner(*inputs, **options)
+
+
+class _Altering(TorchFunctionMode):
+    def __init__(self, rule: operations.Rule) -> None:
+        super().__init__()
+        self._rule = rule
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in ("__rdiv__", "__rtruediv__"):  # number / tensor
+            func, args, name = torch.div, (args[1], args[0]), "div"
+        given = self._rule(name, args, torch.where, torch.abs)
+        return args[0] if given is None else func(*given, **(kwargs or {}))
 
 
 class TorchTools(Tools):
@@ -33,3 +96,9 @@ class TorchTools(Tools):
     def fill(self, parameter: Any, values: np.ndarray) -> None:
         with torch.no_grad():
             parameter.copy_(torch.as_tensor(values))
+
+    def recorded(self, module: Any) -> Any:
+        return Recorded(module)
+
+    def altered(self, module: Any, rule: operations.Rule) -> Any:
+        return Altered(module, rule)

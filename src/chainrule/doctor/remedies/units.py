@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from chainrule.doctor.measurements import Activation, Layer
 from chainrule.doctor.remedies.calls import exchange
 from chainrule.doctor.remedies.signal import initialize
@@ -110,70 +112,181 @@ def _listed(paths: list[str]) -> str:
     return ", ".join(paths) if len(paths) <= 6 else f"{', '.join(paths[:3])}, ..., {paths[-1]} ({len(paths)} places)"
 
 
+def bounded_state(surgery: Surgery) -> None:
+    """Plain recurrent layers of rectified units become layers of tanh, whose state cannot grow, drawn anew.
+
+    Source: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", section 2.1: with tanh the
+    error signal grows only where the recurrent matrix's largest singular value exceeds 1, which an orthogonal one's
+    does not.
+    """
+    modules = surgery.modules
+    layers = [
+        layer
+        for layer in surgery.layers("recurrent")
+        if surgery.kind(layer.path) in _SIZES and getattr(modules[layer.path], "nonlinearity", "") == "relu"
+    ]
+    if not layers:
+        raise CannotApply("there is no plain recurrent layer of rectified units")
+    for layer in layers:
+        _replaced(surgery, layer.path, _MAKES, modules[layer.path].hidden_size, nonlinearity="tanh")
+        surgery.words.append(f"tanh instead of relu in {layer.path}")
+    initialize(surgery, [(layer, "linear") for layer in layers])
+
+
 # Width --------------------------------------------------------------------------------------------------------------
 
 
 def width(surgery: Surgery) -> None:
-    """Widen a bottleneck to the narrower of the widths around it."""
-    places = list(surgery.exam.layers)
-    narrow = next((k for k, layer in enumerate(places[:-1]) if surgery.where and surgery.concerns(layer.path)), None)
-    if narrow is None:
-        raise CannotApply("no hidden layer was named as the bottleneck")
-    layer, after = places[narrow], places[narrow + 1]
+    """Widen a bottleneck to the narrower of the widths around it, and what reads it with it."""
     modules = surgery.modules
-    kinds = surgery.kind(layer.path), surgery.kind(after.path)
-    if kinds[0] in ("RNN", "LSTM", "GRU") and kinds[1] == "Linear":
-        _widen_recurrent(surgery, layer, after)
-        return
-    if kinds != ("Linear", "Linear"):
-        raise CannotApply(f"only nn.Linear layers can be widened; {layer.path} and the one after it are {kinds}")
-    others = [other.units for other in places[:-1] if other is not layer and other.kind == "linear"]
-    wide = max([min(layer.fan_in, after.units), *others[-1:]])
+    chain = [path for path, module in modules.items() if type(module).__name__ in _MAKES]
+    k = _narrowest(surgery, chain)
+    path, after = chain[k], chain[k + 1]
+    old, wide = _made_by(modules[path]), _wide_enough(surgery, chain, k)
+    order = [*modules]
     between = [
-        (path, module)
-        for path, module in modules.items()
-        if getattr(module, "num_features", None) == layer.units and path == layer.normalization
+        place
+        for place in order[order.index(path) + 1 : order.index(after)]
+        if surgery.kind(place) in _NORMALIZES and _taken_by(modules[place]) == old
     ]
-    old = modules[layer.path], modules[after.path]
-    _put_linear(surgery, layer.path, layer.fan_in, wide, old[0])
-    _put_linear(surgery, after.path, wide, after.units, old[1])
-    for path, module in between:
-        kind = type(module).__name__
-        surgery.put(path, surgery.new(kind, wide))
-        surgery.statements.append(f'replace("{path}", nn.{kind}({wide}))')
-    surgery.words.append(f"{layer.path} widened from {layer.units} to {wide} units")
-    named = {place: _activation_name(place) for place in (layer, after)}
-    initialize(surgery, list(named.items()))
+    if _taken_by(modules[after]) % old:
+        raise CannotApply(f"{after} reads {_taken_by(modules[after])} numbers, and {path} makes {old}")
+    _replaced(surgery, path, _MAKES, wide)
+    made = _made_by(surgery.modules[path])
+    for place in between:
+        _replaced(surgery, place, _NORMALIZES, made)
+    _replaced(surgery, after, _TAKES, made, times=_taken_by(modules[after]) // old)
+    surgery.words.append(f"{path} widened from {old} to {made} units, and {after} with it")
+    layers = [layer for layer in surgery.exam.layers if layer.path in (path, after) and layer.kind == "linear"]
+    if len(layers) == 2:
+        initialize(surgery, [(layer, _activation_name(layer)) for layer in layers])
 
+
+MUCH_NARROWER = 8
+"""Where no layer is named, one is widened that is so many times narrower than both what it reads and the next one."""
 
 WIDTH_OF_STATE = 32
 """A state is made at least so wide: it has to hold what was read so far."""
 
-_RECURRENT_OPTIONS = {"num_layers": 1, "nonlinearity": "tanh", "bias": True, "batch_first": False, "dropout": 0.0}
+WIDTH_OF_WORDS = 16
+"""The same of vectors that are looked up, for they stand for many things."""
 
 
-def _widen_recurrent(surgery: Surgery, layer: Layer, after: Layer) -> None:
-    """A recurrent layer, and the linear one that reads it, as wide as the inputs and outputs, 32 units at least."""
-    old, reader = surgery.modules[layer.path], surgery.modules[after.path]
-    if old.bidirectional or getattr(old, "proj_size", 0):
-        raise CannotApply(f"{layer.path} is bidirectional or has projections; widen it by hand")
-    if reader.in_features != old.hidden_size:
-        raise CannotApply(f"{after.path} reads {reader.in_features} numbers, and {layer.path} makes {old.hidden_size}")
-    kind, wide = surgery.kind(layer.path), max(old.input_size, after.units, WIDTH_OF_STATE)
-    given = {
-        name: getattr(old, name) for name, usual in _RECURRENT_OPTIONS.items() if getattr(old, name, usual) != usual
+def _narrowest(surgery: Surgery, chain: list[str]) -> int:
+    """The place of the layer named; where none is named, of one that is much narrower than those around it."""
+    hidden = range(len(chain) - 1)
+    if surgery.where:
+        named = next((k for k in hidden if surgery.concerns(chain[k])), None)
+        if named is None:
+            raise CannotApply("no hidden layer was named as the bottleneck")
+        return named
+    sizes = [_made_by(surgery.modules[path]) for path in chain]
+    narrow = [k for k in hidden if MUCH_NARROWER * sizes[k] <= min(_around(surgery, chain, k))]
+    if not narrow:
+        raise CannotApply(f"no hidden layer is {MUCH_NARROWER} times narrower than what is around it")
+    return min(narrow, key=lambda k: sizes[k])
+
+
+def _around(surgery: Surgery, chain: list[str], k: int) -> tuple[int, int]:
+    """How many numbers a layer reads, and how many the one after it makes."""
+    module = surgery.modules[chain[k]]
+    kernel = getattr(module, "kernel_size", (1,)) if type(module).__name__.startswith("Conv") else (1,)
+    reads = _taken_by(module) * int(np.prod(kernel)) or WIDTH_OF_WORDS
+    return reads, _made_by(surgery.modules[chain[k + 1]])
+
+
+def _wide_enough(surgery: Surgery, chain: list[str], k: int) -> int:
+    kind = surgery.kind(chain[k])
+    reads, makes = _around(surgery, chain, k)
+    if kind in ("RNN", "LSTM", "GRU", "RNNCell"):
+        return max(reads, makes, WIDTH_OF_STATE)
+    if kind == "Embedding":
+        return max(makes, WIDTH_OF_WORDS)
+    alike = [_made_by(surgery.modules[path]) for path in chain[:-1] if path != chain[k] and surgery.kind(path) == kind]
+    return max([min(reads, makes), *alike[-1:]])
+
+
+_MAKES = {
+    "Linear": "out_features", "Conv1d": "out_channels", "Conv2d": "out_channels", "Embedding": "embedding_dim",
+    "ConvTranspose1d": "out_channels", "ConvTranspose2d": "out_channels",
+    "RNN": "hidden_size", "LSTM": "hidden_size", "GRU": "hidden_size", "RNNCell": "hidden_size",
+}  # fmt: skip
+"""What says how many numbers a layer makes of each example, place or step."""
+
+_TAKES = {
+    "Linear": "in_features", "Conv1d": "in_channels", "Conv2d": "in_channels", "RNNCell": "input_size",
+    "ConvTranspose1d": "in_channels", "ConvTranspose2d": "in_channels",
+    "RNN": "input_size", "LSTM": "input_size", "GRU": "input_size",
+}  # fmt: skip
+"""What says how many it takes."""
+
+_NORMALIZES = {"BatchNorm1d": "num_features", "BatchNorm2d": "num_features", "LayerNorm": "normalized_shape"}
+
+
+def _made_by(module: Any) -> int:
+    size = int(getattr(module, _MAKES.get(type(module).__name__, ""), 0))
+    return 2 * size if getattr(module, "bidirectional", False) else size
+
+
+def _taken_by(module: Any) -> int:
+    kind = type(module).__name__
+    size = getattr(module, _TAKES.get(kind) or _NORMALIZES.get(kind, ""), 0)
+    return int(np.prod(size))
+
+
+_SIZES = {
+    "Linear": ("in_features", "out_features"),
+    "Conv1d": ("in_channels", "out_channels", "kernel_size"),
+    "Conv2d": ("in_channels", "out_channels", "kernel_size"),
+    "ConvTranspose1d": ("in_channels", "out_channels", "kernel_size"),
+    "ConvTranspose2d": ("in_channels", "out_channels", "kernel_size"),
+    "Embedding": ("num_embeddings", "embedding_dim"),
+    "RNN": ("input_size", "hidden_size"),
+    "LSTM": ("input_size", "hidden_size"),
+    "GRU": ("input_size", "hidden_size"),
+    "RNNCell": ("input_size", "hidden_size"),
+    "BatchNorm1d": ("num_features",),
+    "BatchNorm2d": ("num_features",),
+    "LayerNorm": ("normalized_shape",),
+}
+"""The sizes that a module is made with, in their order."""
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "convolution": {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1, "groups": 1},
+    "recurrent": {
+        "num_layers": 1, "nonlinearity": "tanh", "batch_first": False, "dropout": 0.0, "bidirectional": False,
+    },
+}  # fmt: skip
+"""Further options, and what they usually are."""
+
+
+_USUAL = {name: value for options in _OPTIONS.values() for name, value in options.items()}
+
+
+def _replaced(surgery: Surgery, path: str, sizes: dict[str, str], size: int, times: int = 1, **changes: Any) -> None:
+    """A new module like the one at a path, with one of its sizes another one, and changes of its options."""
+    old, kind = surgery.modules.get(path), surgery.kind(path)
+    if kind not in sizes or getattr(old, "proj_size", False):
+        raise CannotApply(f"{path or surgery.exam.model} is no layer of nn that could be made wider")
+    given = [size * times if name == sizes[kind] else getattr(old, name) for name in _SIZES[kind]]
+    group = "convolution" if kind.startswith("Conv") else "recurrent" if "hidden_size" in _SIZES[kind] else ""
+    options: dict[str, Any] = {
+        name: getattr(old, name, usual)
+        for name, usual in _OPTIONS.get(group, {}).items()
+        if _is(old, name) not in (usual, ())
     }
-    surgery.put(layer.path, surgery.new(kind, old.input_size, wide, **given))
-    options = "".join(f", {name}={value!r}" for name, value in given.items())
-    surgery.statements.append(f'replace("{layer.path}", nn.{kind}({old.input_size}, {wide}{options}))')
-    _put_linear(surgery, after.path, wide, after.units, reader)
-    surgery.words.append(f"{layer.path} widened from {old.hidden_size} to {wide} units, and {after.path} with it")
+    if getattr(old, "bias", True) is None or getattr(old, "bias", True) is False:
+        options["bias"] = False
+    options = {name: value for name, value in {**options, **changes}.items() if value != _USUAL.get(name)}
+    surgery.put(path, surgery.new(kind, *given, **options))
+    written = ", ".join([*map(repr, given), *(f"{name}={value!r}" for name, value in options.items())])
+    surgery.statements.append(f'replace("{path}", nn.{kind}({written}))')
 
 
-def _put_linear(surgery: Surgery, path: str, given: int, made: int, old: Any) -> None:
-    bias = old.bias is not None
-    surgery.put(path, surgery.new("Linear", given, made, bias=bias))
-    surgery.statements.append(f'replace("{path}", nn.Linear({given}, {made}{"" if bias else ", bias=False"}))')
+def _is(module: Any, name: str) -> Any:
+    """An option of a module; of a tuple of equal numbers the one number."""
+    value = getattr(module, name, ())
+    return value[0] if isinstance(value, tuple) and value and len(set(value)) == 1 else value
 
 
 def _activation_name(layer: Layer) -> str:

@@ -1,0 +1,199 @@
+"""Remedies for forwards that cut the gradient's path or make NaN: the same forwards, with single operations altered.
+
+A forward is the user's code, which nobody but its author can rewrite. What can be done from outside is to run it with
+`detach` and `no_grad` of no effect, with operations kept from the points where they are not defined, or with a path for
+the gradient around what has no derivative. `own` and `torch` have the modules that do the first two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from chainrule.doctor import statistics
+from chainrule.doctor.remedies.operations import Guards
+from chainrule.doctor.remedies.surgery import CannotApply, Surgery
+from chainrule.doctor.subjects import DoctorError, Subject, leaves
+
+
+def gradient_path(surgery: Surgery) -> None:
+    """Open the path of the gradient: without `detach` and `no_grad`, or around what has no derivative.
+
+    Around it leads a straight-through estimator. Source: Bengio et al. 2013, "Estimating or Propagating Gradients
+    Through Stochastic Neurons for Conditional Computation", section 4.
+    """
+    _open(surgery, exact=True)
+
+
+def through_path(surgery: Surgery) -> None:
+    """The same, but what has no derivative is left out where it is all that is done between two layers."""
+    _open(surgery, exact=False)
+
+
+def _open(surgery: Surgery, exact: bool) -> None:
+    lost = _lost(surgery)
+    if not lost:
+        raise CannotApply("no layer was found whose gradient is cut off")
+    put_back = _without_cuts(surgery)
+    opened = not _unreached(surgery.subject, lost)
+    if opened and not exact:
+        raise CannotApply("without detach() and no_grad the gradient's path is open")
+    if not opened:
+        put_back()
+        if not _bridged(surgery, exact) or _unreached(surgery.subject, lost):
+            raise CannotApply(
+                "the gradient's path is cut in a forward, between layers whose outputs and inputs differ in shape"
+            )
+
+
+def _lost(surgery: Surgery) -> set[str]:
+    """Paths of the parameters that get no gradient and should."""
+    layers = [path for cut in surgery.exam.cuts for path in cut.layers]
+    loss = surgery.exam.loss
+    if loss is not None and not loss.recorded:
+        layers = [layer.path for layer in surgery.exam.layers]
+    owned = [path for path, parameter in surgery.subject.parameters() if surgery.subject.requires_grad(parameter)]
+    return {path for path in owned if any(path == layer or path.startswith(f"{layer}.") for layer in layers)}
+
+
+def _without_cuts(surgery: Surgery) -> Callable[[], None]:
+    """Run the modules in which a path is cut, or all where a `no_grad` is around them, with neither of any effect.
+
+    Returns:
+        What undoes it.
+    """
+    modules = surgery.modules
+    cuts = [cut for cut in surgery.exam.cuts if cut.operation]
+    inside = ["" if cut.operation == "no_grad" else cut.path for cut in cuts if cut.path in modules]
+    paths = dict.fromkeys(inside or [""])
+    outermost = [path for path in paths if not any(_within(path, other) for other in paths)]
+    said = len(surgery.words), len(surgery.statements)
+    for path in outermost:
+        surgery.put(path, surgery.tools.recorded(modules[path]))
+        place = f"the forward of {path or surgery.exam.model}"
+        surgery.words.append(f"detach() and no_grad taken out of {place}")
+        surgery.statements.append(f"# in {place}:  without detach() and no_grad")
+
+    def put_back() -> None:
+        for path in outermost:
+            surgery.put(path, modules[path])
+        del surgery.words[said[0] :], surgery.statements[said[1] :]
+
+    return put_back
+
+
+def _within(path: str, other: str) -> bool:
+    return path != other and (other == "" or path.startswith(f"{other}."))
+
+
+def _unreached(subject: Subject, wanted: set[str]) -> set[str]:
+    """Which of these parameters get no gradient from the batch."""
+    with subject.undisturbed():
+        _, loss = subject.run()
+        if not subject.is_recorded(loss):
+            return wanted
+        parameters = [(path, p) for path, p in subject.parameters() if subject.requires_grad(p)]
+        gradients = subject.gradients(loss, [p for _, p in parameters])
+    reached = {path for (path, _), gradient in zip(parameters, gradients, strict=True) if gradient is not None}
+    return {path for path in wanted if not any(_is(path, other) for other in reached)}
+
+
+def _is(path: str, now: str) -> bool:
+    """Whether a parameter's path is the one that another had before modules were put around its own."""
+    return now.replace("inner.", "") == path.replace("inner.", "")
+
+
+# Around what has no derivative --------------------------------------------------------------------------------------
+
+
+def _bridged(surgery: Surgery, exact: bool) -> bool:
+    """Whether a way around was found: from the last output with a gradient to the next input without, of its shape."""
+    gap = _gap(surgery)
+    if gap is None:
+        return False
+    before, part, after = gap
+    Tapped, Bridged = surgery.define("Tapped"), surgery.define("Bridged")
+    modules = surgery.modules
+    tap = Tapped(modules[before])
+    surgery.put(before, tap)
+    surgery.put(after, Bridged(modules[after], tap, part, exact))
+    surgery.statements += [
+        f'tap = Tapped(model.get_submodule("{before}"))',
+        f'replace("{before}", tap)',
+        f'replace("{after}", Bridged(model.get_submodule("{after}"), tap, {part}, {exact}))',
+    ]
+    surgery.words.append(
+        f"the gradient led from {after} straight to {before}, past what has no derivative between them"
+        if exact
+        else f"{after} given what {before} makes, without what has no derivative between them"
+    )
+    return True
+
+
+def _gap(surgery: Surgery) -> tuple[str, int | None, str] | None:
+    """Paths of the two modules between which a path is cut, and which part of what the first makes is meant."""
+    subject = surgery.subject
+    found: list[tuple[str, int | None, str]] = []
+    made: list[tuple[str, int | None, tuple[int, ...]]] = []
+    given = {id(leaf) for leaf in leaves(subject.batch)}
+
+    def enters(path: str, arguments: tuple) -> None:
+        x = next(iter(leaves(arguments)), None)
+        if x is None or found or id(x) in given or not made or subject.is_recorded(x):
+            return
+        alike = [(other, part) for other, part, shape in made if shape == tuple(x.shape)]
+        if alike:
+            found.append((*alike[-1], path))
+
+    def leaves_with(path: str, output: Any) -> None:
+        several = isinstance(output, tuple)
+        made.extend(
+            (path, k if several else None, tuple(x.shape))
+            for k, x in reversed([*enumerate(output if several else [output])])
+            if hasattr(x, "shape") and subject.is_recorded(x)
+        )
+
+    hooks = []
+    for path, module in list(surgery.modules.items())[1:]:
+        hooks.append(module.register_forward_pre_hook(lambda _, arguments, path=path: enters(path, arguments)))
+        hooks.append(module.register_forward_hook(lambda _, arguments, output, path=path: leaves_with(path, output)))
+    try:
+        with subject.undisturbed():
+            subject.run()
+    except Exception as error:
+        raise DoctorError(f"the network does not run: {error}") from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else None
+
+
+# Not finite ---------------------------------------------------------------------------------------------------------
+
+
+def guarding(surgery: Surgery) -> None:
+    """Keep operations from the points where they are not defined: logarithms and roots from 0, divisors from 0."""
+    origin = surgery.exam.origin
+    if origin is None:
+        raise CannotApply("no value was seen that is not finite")
+    modules = surgery.modules
+    alike = [path for path, module in modules.items() if type(module) is type(modules.get(origin.path))]
+    paths = alike if origin.path else [""]
+    for path in paths:
+        surgery.put(path, surgery.tools.altered(modules[path], Guards()))
+    if paths != [""] and not _is_finite(surgery.subject):  # what nobody records a gradient of is not seen to break
+        for path in paths:
+            surgery.put(path, modules[path])
+        paths = [""]
+        surgery.put("", surgery.tools.altered(surgery.subject.model, Guards()))
+    place = f"the forward of {', '.join(paths) if paths != [''] else surgery.exam.model}"
+    surgery.words.append(f"logarithms, roots, divisors and softmax in {place} kept from where they are not defined")
+    surgery.statements.append(f"# in {place}:  {origin.operation} given numbers that it is defined for")
+
+
+def _is_finite(subject: Subject) -> bool:
+    with subject.undisturbed(), subject.quietly(), np.errstate(all="ignore"):
+        output, _ = subject.run()
+    return all(np.isfinite(statistics.as_numpy(subject.array(x))).all() for x in leaves(output))
