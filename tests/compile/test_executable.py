@@ -373,3 +373,28 @@ def test_code_that_calls_what_does_not_exist_is_refused():
     text = "declare void @no_such_function()\ndefine void @f() {\n call void @no_such_function()\n ret void\n}"
     with pytest.raises(RuntimeError, match="symbols"):
         compile_module(text, Machine.host())
+
+
+def test_a_process_whose_programs_have_one_thread_compiles_no_workers():
+    printed = run_script("""
+        import chainrule as cr
+        from chainrule.compile import threads
+        double = cr.compile(lambda x: 2 * x, threads=1)
+        print(double(np.ones(1)), double(np.ones(1)), threads._made.cache_info().currsize)
+        print(threads.alone() is threads.alone(), threads._made.cache_info().currsize)
+        print(threads.pool() is threads.pool(), threads._made.cache_info().currsize)
+    """)
+    assert printed == ["[2.]", "[2.]", "1", "True", "1", "True", "2"]
+
+
+@pytest.mark.parametrize("flushes", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_subnormal_numbers_count_as_zero_only_where_that_is_wanted_and_only_inside(threads, flushes):
+    x, y = np.full(N, 1e-40, "float32"), np.zeros(N, "float32")
+    made = Executable(Program((Call(axpy(N, 2.0), (0, 1)),), {}, 0, 2, threads), machine(), flush_subnormals=flushes)
+    made.set(0, address_of(x))
+    made.set(1, address_of(y))
+    made.run()
+    assert made.threads == threads
+    assert (y == (0 if flushes else x + x)).all()
+    assert (x + x > 0).all()

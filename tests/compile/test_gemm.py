@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llvmlite import ir
 
-from chainrule.compile import gemm, gemm_plan
+from chainrule.compile import gemm, gemm_plan, ir
 from chainrule.compile.gemm import emit_gemm, workspace_bytes
 from chainrule.compile.gemm_plan import plan, transposed
 from chainrule.compile.kernels import Access, Gemm, Instruction, Uneven

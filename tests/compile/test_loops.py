@@ -7,9 +7,8 @@ import pytest
 from compile.loop_interpreter import interpret, run
 from hypothesis import given
 from hypothesis import strategies as st
-from llvmlite import ir
 
-from chainrule.compile import loop_plan
+from chainrule.compile import ir, loop_plan
 from chainrule.compile.kernels import Access, Instruction, Loop
 from chainrule.compile.loops import emit_loop
 from chainrule.compile.machine import Machine

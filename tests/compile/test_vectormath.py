@@ -16,9 +16,7 @@ from scipy import special
 
 pytest.importorskip("llvmlite")
 
-from llvmlite import ir
-
-from chainrule.compile import vectormath
+from chainrule.compile import ir, vectormath
 from chainrule.compile.lanes import Module
 from chainrule.compile.machine import Machine, compile_module
 

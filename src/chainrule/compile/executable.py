@@ -19,9 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from llvmlite import ir
 
-from chainrule.compile import cache
+from chainrule.compile import cache, ir
 from chainrule.compile.gemm import emit_gemm
 from chainrule.compile.kernels import Call, Gemm, Kernel, Loop, Program
 from chainrule.compile.lanes import Module
@@ -32,7 +31,10 @@ from chainrule.compile.shares import Together, touched_by
 from chainrule.compile.threads import (
     FLUSH_SUBNORMALS,
     MOST_THREADS,
+    Alone,
+    Pool,
     ProgramState,
+    alone,
     pool,
 )
 
@@ -108,7 +110,7 @@ class Executable:
 
         object_code = cache.object_code("\n".join(kernels), machine, self._compile)
         names = [_name(number) for number in range(len(self._kernels))]
-        self._pool = pool()
+        self._pool = self._runtime()
         self._code = NativeModule(object_code, [*names, "program", "run"], machine, {"chainrule_run": self._pool.run})
         self.seconds["link"] = self._code.link_seconds
         self._lay_out(flush_subnormals, numbers, [self._code.address(name) for name in names])
@@ -145,8 +147,8 @@ class Executable:
         made = [*positions] * repeats
         rows, places = _rows([self.program.calls[i] for i in made], [self._code_of_call[i] for i in made])
         shared = [self._is_shared[i] for i in made]
-        alone = [_Stage(place, place + 1, is_shared) for place, is_shared in enumerate(shared)]
-        stages = _rows_of_stages(alone, address_of(rows) + 8 * places, self.threads)
+        one_by_one = [_Stage(place, place + 1, is_shared) for place, is_shared in enumerate(shared)]
+        stages = _rows_of_stages(one_by_one, address_of(rows) + 8 * places, self.threads)
         table = (_int64 * self.program.slots)()
         for slot, address in addresses.items():
             table[slot] = address
@@ -187,7 +189,7 @@ class Executable:
             return file
 
         with ThreadPoolExecutor(1, "chainrule-llvm") as background:
-            _begun(background, pool)
+            _begun(background, self._runtime)
             files = []
             start = time.perf_counter()
             for module in _emit(self._kernels, self.machine):
@@ -198,6 +200,10 @@ class Executable:
                 files.append(_begun(background, functools.partial(generate, optimised)))
                 start = time.perf_counter()
             return [file() for file in files]
+
+    def _runtime(self) -> Alone | Pool:
+        """What runs the program."""
+        return pool() if self.threads > 1 else alone()
 
     def _in_stages(self, cycles: Sequence[float], numbers: Sequence[int]) -> list[_Stage]:
         """The program's calls in stages, threads waiting for each other between two of them."""
@@ -300,7 +306,7 @@ def _emit(kernels: Sequence[Kernel], machine: Machine) -> Iterator[ir.Module]:
     """All kernels, in modules of some length; the last has a place for the program's description, and `run` too."""
     module = _module(machine)
     for number, kernel in enumerate(kernels):
-        if _length(module) > _LONG_MODULE:
+        if module.length > _LONG_MODULE:
             yield module
             module = _module(machine)
         if isinstance(kernel, Loop):
@@ -309,7 +315,6 @@ def _emit(kernels: Sequence[Kernel], machine: Machine) -> Iterator[ir.Module]:
             emit_gemm(module, kernel, _name(number), machine)
     words = ir.ArrayType(ir.IntType(64), ctypes.sizeof(ProgramState) // 8)
     state = ir.GlobalVariable(module, words, "program")
-    state.initializer = ir.Constant(words, None)
     runtime = ir.Function(module, ir.FunctionType(ir.IntType(32), [ir.PointerType()]), "chainrule_run")
     run = ir.Function(module, ir.FunctionType(ir.IntType(32), []), "run")
     builder = ir.IRBuilder(run.append_basic_block())
@@ -319,11 +324,6 @@ def _emit(kernels: Sequence[Kernel], machine: Machine) -> Iterator[ir.Module]:
 
 def _module(machine: Machine) -> ir.Module:
     return Module("chainrule", scales=machine.vector_bits == 512)
-
-
-def _length(module: ir.Module) -> int:
-    """How many instructions a module has."""
-    return sum(len(block.instructions) for function in module.functions for block in function.blocks)
 
 
 def _rows(calls: Sequence[Call], kernels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ to be written. This file finds the axes that a product's m, n and k are made of,
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Sequence
 from itertools import accumulate, pairwise
@@ -37,14 +38,19 @@ class Axes(NamedTuple):
 
     def result_map(self) -> Map:
         """The product's own indices, seen from all axes of the result."""
-        nothing = (0, (0,) * len(self.grid))
-        parts = [*((n,) for n in self.batch), self.m, self.n]
-        places = zip(parts, _joined(parts), strict=True)
-        return tuple(nothing if math.prod(lengths) == 1 else place for lengths, place in places)
+        return _result_map(self)
 
     def of_factor(self, number: int) -> list[tuple[int, ...]]:
         """For each axis of a factor, what it is made of."""
         return [*((n,) for n in self.batch), *((self.k, self.n) if number else (self.m, self.k))]
+
+
+@functools.lru_cache(maxsize=1000)
+def _result_map(axes: Axes) -> Map:
+    nothing = (0, (0,) * len(axes.grid))
+    parts = (*((n,) for n in axes.batch), axes.m, axes.n)
+    places = zip(parts, _joined(parts), strict=True)
+    return tuple(nothing if math.prod(lengths) == 1 else place for lengths, place in places)
 
 
 def product_axes(product: Value) -> Axes:
@@ -77,6 +83,7 @@ def _parts(value: Value) -> list[tuple[int, ...]]:
     return found
 
 
+@functools.lru_cache(maxsize=1000)
 def _common(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     """The coarsest axes that both are made of; the whole, where there are none."""
     ends = sorted({*accumulate(reversed(a), mul), *accumulate(reversed(b), mul)})
@@ -85,7 +92,8 @@ def _common(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(last // first for first, last in zip([1, *ends], ends, strict=False))[::-1]
 
 
-def _joined(axes: Sequence[tuple[int, ...]]) -> Map:
+@functools.lru_cache(maxsize=1000)
+def _joined(axes: tuple[tuple[int, ...], ...]) -> Map:
     """The map of a value each of whose axes is made of some of a grid's."""
     rank, start = sum(map(len, axes)), 0
     map_: list[Affine] = []
@@ -107,7 +115,7 @@ def place_of_factor(
     value = product.inputs[number]
     parts = axes.of_factor(number)
     grid = [n for lengths in parts for n in lengths]
-    map_ = _joined(parts)
+    map_ = _joined(tuple(parts))
     while value.op in LAYOUT and value not in roots and value not in also:
         x = value.inputs[0]
         known = x in roots or x in also or x.op in sources

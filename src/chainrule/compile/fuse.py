@@ -9,6 +9,7 @@ never written.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -72,14 +73,22 @@ class DoesNotFit(Exception):
 
 def is_pointwise(value: Value) -> bool:
     """Whether each element is computed from elements, by an elementwise function or a gather."""
-    return not (
-        value.op in SOURCES or value.op in _FREE or value.op in _IN_MEMORY or value.op in LAYOUT or is_reduction(value)
-    )
+    return _is_pointwise(value.op)
+
+
+@functools.cache
+def _is_pointwise(op: str) -> bool:
+    return not (op in SOURCES or op in _FREE or op in _IN_MEMORY or op in LAYOUT or _is_reduction(op))
 
 
 def is_reduction(value: Value) -> bool:
     """Whether axes are folded."""
-    return value.op.startswith("reduce_")
+    return _is_reduction(value.op)
+
+
+@functools.cache
+def _is_reduction(op: str) -> bool:
+    return op.startswith("reduce_")
 
 
 # Roots ---------------------------------------------------------------------------------------------------------------
@@ -98,7 +107,7 @@ def choose_roots(values: Sequence[Value], outputs: Sequence[Value], early: Itera
     depth: dict[Value, int] = {}
     viewed = {base(value) for value in values if value.op == "view"}
     for value in values:
-        depth[value] = 1 + max((0 if x in roots else depth[x] for x in value.inputs), default=0)
+        depth[value] = 1 + max([0 if x in roots else depth[x] for x in value.inputs], default=0)
         if (
             value.op in _IN_MEMORY
             or is_reduction(value)

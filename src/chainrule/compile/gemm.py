@@ -15,8 +15,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from llvmlite import ir
-
+from chainrule.compile import ir
 from chainrule.compile.gemm_microkernel import Tile, emit_tile, offset
 from chainrule.compile.gemm_packing import (
     Counted,
@@ -262,8 +261,8 @@ class _Generator:
         builder, tiles = self.builder, self.plan.tiles
         fewer, longer = divmod(self.kernel.m, tiles)
         if longer == 0 or isinstance(tile, ir.Constant):
-            first, last = (0, 1) if longer == 0 else (tile.constant, tile.constant + 1)
-            emit(last * self.kernel.m // tiles - first * self.kernel.m // tiles)
+            first = tile.constant if isinstance(tile, ir.Constant) else 0
+            emit((first + 1) * self.kernel.m // tiles - first * self.kernel.m // tiles)
             return
         rows = builder.sub(self._first_row(builder.add(tile, int64(1))), self._first_row(tile))
         with builder.if_else(builder.icmp_signed(">", rows, int64(fewer))) as (then, otherwise):
@@ -302,9 +301,7 @@ class _Generator:
         """This thread's memory for packed panels of b, with that for strips of a behind it."""
         builder, size = self.builder, self.plan.buffer_bytes
         if self.kernel.workspace is None:
-            stack = builder.alloca(ir.ArrayType(ir.IntType(8), size))
-            stack.align = 64
-            return stack
+            return builder.alloca(ir.ArrayType(ir.IntType(8), size), align=64)
         ahead = builder.mul(self.function.args[1], int64(size))
         return offset(builder, pointers[self.kernel.workspace], ahead, ir.IntType(8))
 

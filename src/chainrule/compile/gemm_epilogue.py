@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from llvmlite import ir
-
+from chainrule.compile import ir
 from chainrule.compile.kernels import Access, Gemm
 from chainrule.compile.scalars import POINTER, Point, emit_body, int64, intrinsic, load_pointers, memory_type
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
 
+from chainrule.compile import ir
 from chainrule.compile.gemm_epilogue import Epilogue, Vector, lanes_below, prefetch
 from chainrule.compile.gemm_strides import digits, distance, is_even
 from chainrule.compile.kernels import Gemm, Stride
@@ -117,7 +117,7 @@ def _multiply(
             mask = None if tile.padded else vector.mask
             rights.append(load_vector(builder, address, along_n, element, lanes, mask))
             if tile.keep:
-                if is_even(tile.b_step):
+                if isinstance(tile.b_step, int):
                     prefetch(builder, offset(builder, address, STEPS_AHEAD * tile.b_step, element), to_write=False)
                 to = offset(builder, kept, builder.mul(step, int64(tile.keep)), element)
                 builder.store(rights[-1], offset(builder, to, vector.first, element), align=size)
@@ -131,7 +131,7 @@ def _multiply(
         return results
 
     zero = Short(with_lanes(element, lanes), "zeroinitializer")
-    zeros = [[zero for _ in vectors] for _ in range(tile.rows)]
+    zeros: list[list[ir.Value]] = [[zero for _ in vectors] for _ in range(tile.rows)]
     return _summed(builder, zeros, 0, kernel.k, 1, add)
 
 
@@ -209,7 +209,7 @@ def _inner_products(
         sums = _summed(builder, sums, 0, whole, lanes, add)
         return add(int64(whole), sums, lanes_below(rest, lanes)) if rest else sums
 
-    zeros = [[zero] * tile.width for _ in range(tile.rows)]
+    zeros: list[list[ir.Value]] = [[zero] * tile.width for _ in range(tile.rows)]
     if not outer_a:
         sums = run_from(int64(0), int64(0), zeros)
     else:
@@ -274,7 +274,7 @@ def _summed(
     step = builder.phi(INT64)
     step.add_incoming(start, before)
     phis = [[builder.phi(zero.type) for zero in line] for line in zeros]
-    sums = phis
+    sums: list[list[ir.Value]] = [[*line] for line in phis]
     for ahead in range(unroll):
         sums = add(builder.add(step, int64(ahead * stride)) if ahead else step, sums)
     for line, starts, results in zip(phis, zeros, sums, strict=True):
@@ -346,7 +346,7 @@ def load_vector(
     if stride != 1:
         name = "masked.gather"
         address = builder.gep(address, [count_up(lanes, stride)], source_etype=element)
-        address.type = with_lanes(POINTER, lanes)  # the builder does not know vectors of addresses
         mask = mask or lanes_below(lanes, lanes)
+    assert mask is not None
     inputs = [address, ir.Constant(ir.IntType(32), size), mask, Short(kind, "zeroinitializer")]
     return intrinsic(builder, name, kind, inputs, [kind, address.type])

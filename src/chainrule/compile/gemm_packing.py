@@ -7,8 +7,7 @@ is not copied here but by the microkernel, when it first passes. When to pack is
 
 from __future__ import annotations
 
-from llvmlite import ir
-
+from chainrule.compile import ir
 from chainrule.compile.gemm_epilogue import lanes_below, prefetch
 from chainrule.compile.gemm_microkernel import STEPS_AHEAD, load_vector, offset
 from chainrule.compile.gemm_strides import distance

@@ -10,10 +10,9 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from llvmlite import ir
-
+from chainrule.compile import ir
 from chainrule.compile.kernels import Gemm, Instruction, Stride, Uneven
-from chainrule.compile.scalars import INT64, POINTER, int64
+from chainrule.compile.scalars import INT64, int64
 
 
 def is_even(stride: Stride) -> bool:
@@ -39,9 +38,7 @@ def distance(builder: ir.IRBuilder, index: ir.Value, stride: Stride) -> ir.Value
     if isinstance(stride, int):
         return builder.mul(index, int64(stride))
     places = _table(builder.module, stride)
-    address = builder.gep(places, [index], source_etype=INT64)
-    address.type = POINTER
-    return builder.load(address, typ=INT64, align=8)
+    return builder.load(builder.gep(places, [index], source_etype=INT64), typ=INT64, align=8)
 
 
 def _table(module: ir.Module, stride: Uneven) -> ir.GlobalVariable:

@@ -40,7 +40,7 @@ class Value:
         number: creation number; inputs have smaller ones.
     """
 
-    __slots__ = ("dtype", "inputs", "number", "op", "params", "shape")
+    __slots__ = ("dtype", "inputs", "number", "op", "params", "shape", "size")
 
     def __init__(
         self, op: str, inputs: tuple[Value, ...], params: Any, shape: tuple[int, ...], dtype: np.dtype, number: int
@@ -51,10 +51,7 @@ class Value:
         self.shape = shape
         self.dtype = dtype
         self.number = number
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
+        self.size = math.prod(shape)
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"%{value.number}" for value in self.inputs)

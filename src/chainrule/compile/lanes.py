@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from llvmlite import ir
+from chainrule.compile import ir
 
 
 class Format(NamedTuple):
@@ -59,16 +59,10 @@ class Short(ir.Constant):
         self.constant = ()
         self.text = text
 
-    def _to_string(self) -> str:
-        return f"{self.type} {self.text}"
-
-    def _get_reference(self) -> str:
-        return self.text
-
 
 def everywhere(kind: ir.VectorType, scalar: ir.Constant) -> ir.Constant:
     """A vector with one constant in all lanes."""
-    return Short(kind, f"splat ({scalar.type} {scalar.get_reference()})")
+    return Short(kind, f"splat ({scalar})")
 
 
 class Module(ir.Module):
@@ -106,7 +100,7 @@ class Lanes:
         kind = self.value.type
         return f"v{kind.count}{self.format.name}" if isinstance(kind, ir.VectorType) else self.format.name
 
-    def like(self, element: ir.Type) -> ir.Type:
+    def like(self, element: ir.Type) -> Any:
         """The type with as many lanes of `element`."""
         kind = self.value.type
         return ir.VectorType(element, kind.count) if isinstance(kind, ir.VectorType) else element

@@ -378,6 +378,8 @@ def _schedule(plan: Plan) -> None:
         last = max((plan.stage[i] for i, step in enumerate(body) if _is_sink(plan, i)), default=-1)
         plan.kept = {}
         plan.passes = [_needed(plan, number) for number in range(last + 1)]
+        if not plan.passes:  # straight-line code, thousands of instructions long
+            break
         late = [(i, n) for i in range(len(body)) if body[i].op in _WRITES for n in [_last_reader(plan, i)]]
         late = [(i, n) for i, n in late if n > plan.stage[i]]
         if not late:

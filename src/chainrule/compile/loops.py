@@ -17,9 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 
-from chainrule.compile import loop_plan, scalars
+from chainrule.compile import ir, loop_plan, scalars
 from chainrule.compile.kernels import Instruction, Loop
 from chainrule.compile.lanes import Short, everywhere
 from chainrule.compile.loop_plan import Plan
@@ -77,8 +76,6 @@ def emit_loop(module: ir.Module, kernel: Loop, name: str, machine: Machine) -> i
         machine: what it will run on.
     """
     function = ir.Function(module, ir.FunctionType(_VOID, [POINTER, INT64, INT64]), name)
-    for argument, label in zip(function.args, ("arguments", "thread", "threads"), strict=True):
-        argument.name = label
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     plan = loop_plan.make_plan(kernel, machine)
     if 0 not in plan.loop.outer:
@@ -151,9 +148,7 @@ class _Nest:
     def _row(self, step: Instruction) -> ir.Value:
         """Stack memory for the values of an instruction at all points of the inner axes, and one vector more."""
         count = self.plan.row_lanes * math.prod(self.plan.loop.inner) + self.plan.lanes
-        row = self.builder.alloca(ir.ArrayType(scalars.memory_type(step.dtype), count))
-        row.align = 64
-        return row
+        return self.builder.alloca(ir.ArrayType(scalars.memory_type(step.dtype), count), align=64)
 
     def _emit(self, numbers: Sequence[int], values: dict[int, ir.Value], site: _Site) -> None:
         if numbers:
@@ -289,9 +284,7 @@ class _Nest:
         point = Point((), site.indices[self.plan.depth :])
         offset = point.offset(self.builder, self.plan.inner_strides()) or int64(0)
         element = scalars.memory_type(self.body[number].dtype)
-        address = self.builder.gep(self.rows[number], [offset], source_etype=element)
-        address.type = POINTER  # not that of the whole row, which the builder takes it for
-        return address
+        return self.builder.gep(self.rows[number], [offset], source_etype=element)
 
     def _contribution(self, number: int, site: _Site, values: dict[int, ir.Value]) -> ir.Value:
         """What a point (or a vector of points) adds to a reduction: nothing, where the lane is outside the grid."""
@@ -420,7 +413,7 @@ class _Nest:
         copies: int = 1,
     ) -> list[ir.Value]:
         """A loop that makes at least one turn; the partial results of its turns are combined."""
-        if reductions and isinstance(begin, ir.Constant):
+        if reductions and isinstance(begin, ir.Constant) and isinstance(end, ir.Constant):
             turns = -(-(end.constant - begin.constant) // step)
             if turns >= 2 * copies > 2:
                 return self._in_copies(begin.constant, turns, step, reductions, inside, copies)
@@ -473,7 +466,7 @@ class _Nest:
         builder.position_at_end(latch)
         totals = []
         for fold, before_it, partial in zip(folds, accumulators, partials, strict=True):
-            after_it = fold.joined(before_it, partial)
+            after_it = fold.joined([*before_it], partial)
             for phi, start, after in zip(before_it, fold.starts, after_it, strict=True):
                 phi.add_incoming(start, before)
                 phi.add_incoming(after, builder.block)
@@ -535,7 +528,6 @@ def _prefetch(builder: ir.IRBuilder, address: ir.Value, to_write: bool) -> None:
     if function is None:
         kind = ir.FunctionType(_VOID, [POINTER, narrow, narrow, narrow])
         function = ir.Function(builder.module, kind, name)
-    address.type = POINTER
     access, into_the_nearest, data = (ir.Constant(narrow, number) for number in (int(to_write), 3, 1))
     builder.call(function, [address, access, into_the_nearest, data])
 

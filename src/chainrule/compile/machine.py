@@ -19,9 +19,10 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
-from llvmlite import ir
 from llvmlite.binding.context import create_context
 from numpy.typing import DTypeLike
+
+from chainrule.compile import ir
 
 _AVX512 = ("avx512f", "avx512vl", "avx512bw", "avx512dq")
 
@@ -170,10 +171,9 @@ def _run_passes(reference: Any, target: Any) -> None:
     passes = llvm.create_new_module_pass_manager()
     passes.add_always_inliner_pass()
     passes.add_sroa_pass()
-    for _ in range(2):
-        passes.add_instruction_combine_pass()
-        passes.add_simplify_cfg_pass()
-        passes.add_loop_rotate_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_loop_rotate_pass()
     passes.add_dead_code_elimination_pass()
     passes.add_global_dead_code_eliminate_pass()
     passes.run(reference, llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=2)))

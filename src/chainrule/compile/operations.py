@@ -77,7 +77,7 @@ def elementwise(name: str, *operands: Any) -> Traced:
     with np.errstate(all="ignore"):
         result = getattr(np, name)(*now)
     *inner, dtype = _loop_dtypes(name, tuple([_kind(x) for x in operands]))
-    shape = np.shape(result)
+    shape = result.shape
     inputs = [_as_value(x, kind, shape) for x, kind in zip(operands, inner, strict=True)]
     weak = dtype == np.float64 and all(
         type(x) in PYTHON_SCALARS or (isinstance(x, Traced) and x.weak) for x in operands

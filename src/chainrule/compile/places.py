@@ -41,6 +41,12 @@ def flat(map: Map, shape: Sequence[int], rank: int) -> Affine:
 
 def combined(map: Map, factors: Sequence[int], rank: int) -> Affine:
     """The sum of the indices times `factors`."""
+    return _combined(map, tuple(factors), rank)
+
+
+# The steps of a loop, and its way back, ask for the same places over and over.
+@functools.lru_cache(maxsize=10000)
+def _combined(map: Map, factors: tuple[int, ...], rank: int) -> Affine:
     offset, along = 0, [0] * rank
     for (start, by), factor in zip(map, factors, strict=True):
         offset += start * factor
@@ -73,14 +79,15 @@ def input_map(value: Value, map: Map, grid: Sequence[int]) -> Map | None:
         )
     if value.op == "view":
         return tuple(_shifted(combined(map, factors, len(grid)), start) for start, factors in value.params)
-    return _through_reshape(source, value.shape, map, grid)
+    return _through_reshape(source, value.shape, map, tuple(grid))
 
 
 def _shifted(place: Affine, start: int) -> Affine:
     return place[0] + start, place[1]
 
 
-def _through_reshape(source: Sequence[int], shape: Sequence[int], map: Map, grid: Sequence[int]) -> Map | None:
+@functools.lru_cache(maxsize=10000)
+def _through_reshape(source: tuple[int, ...], shape: tuple[int, ...], map: Map, grid: tuple[int, ...]) -> Map | None:
     """Blocks of axes with the same number of elements on both sides are taken on their own."""
     if 0 in source:
         return ((0, (0,) * len(grid)),) * len(source)

@@ -25,9 +25,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 
-from chainrule.compile import vectormath
+from chainrule.compile import ir, vectormath
 from chainrule.compile.kernels import Access, Instruction
 from chainrule.compile.lanes import Short, everywhere
 
@@ -60,7 +59,7 @@ def lanes_of(value: ir.Value) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def with_lanes(element: ir.Type, lanes: int) -> ir.Type:
+def with_lanes(element: ir.Type, lanes: int) -> Any:
     """A vector of `lanes` of `element`, or `element` itself for one lane."""
     return element if lanes == 1 else ir.VectorType(element, lanes)
 
@@ -614,9 +613,7 @@ def _place(builder: ir.IRBuilder, step: Instruction, values: dict[int, ir.Value]
 
 def _addresses(builder: ir.IRBuilder, place: _Place, element: ir.Type, lanes: int) -> ir.Value:
     where = place.spread_out or count_up(lanes, place.stride)
-    addresses = builder.gep(place.address, [where], source_etype=element)
-    addresses.type = ir.VectorType(POINTER, lanes)  # the builder does not know vectors of addresses
-    return addresses
+    return builder.gep(place.address, [where], source_etype=element)
 
 
 def _mask(point: Point) -> ir.Value:

@@ -240,10 +240,13 @@ def _before_reshape(new: Graph, value: Value, inputs: Sequence[Value]) -> Value 
 
 def _follows_product(x: Value) -> bool:
     """Whether `x` is a product, or elementwise what has been made of one (as a chain of first inputs shows)."""
+    below: Value | None = x if len(x.shape) > 1 else None
     for _ in range(_FOLLOWED):
-        if x.op == "matmul":
+        if below is None:
+            return False
+        if below.op == "matmul":
             return True
-        x = next((y for y in x.inputs if y.shape == x.shape and y.op not in LAYOUT), x)
+        below = next((y for y in below.inputs if y.shape == x.shape and y.op not in LAYOUT), None)
     return False
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from llvmlite import ir
-
+from chainrule.compile import ir
 from chainrule.compile.lanes import DOUBLE, FLOAT, Lanes, where
 from chainrule.compile.reduction import nearest, odd, polynomial
 

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llvmlite import ir
-
-from chainrule.compile import exponentials, trigonometry
+from chainrule.compile import exponentials, ir, trigonometry
 from chainrule.compile.lanes import FLOAT, Lanes
 
 #: Largest error of each function in units in the last place of the result, for float32 and float64: the largest that
