@@ -116,6 +116,7 @@ def _cured(case: Case, patient: Patient, examined: Examined, seed: int) -> Exami
         loss_fn=repaired.loss_fn,
         clip=repaired.clip_norm,
         batch_size=repaired.batch_size,
+        scheduler=_scheduled(patient, repaired.optimizer),
     )
     if repaired.pairing is not None:  # whose targets are beside the wrong inputs, has it so in all files
         treated = replace(treated, data=repaired.pairing(patient.data), held_out=repaired.pairing(patient.held_out))
@@ -128,6 +129,16 @@ def _cured(case: Case, patient: Patient, examined: Examined, seed: int) -> Exami
         repair=_relative(repaired.summary),
         by_hand=_relative(repaired.by_hand),
     )
+
+
+def _scheduled(patient: Patient, optimizer: Any) -> Any:
+    """The patient's schedule, of the repaired network's optimiser; None where the repair chose another rate."""
+    schedule = patient.scheduler
+    if schedule is None or optimizer.param_groups[0]["lr"] != patient.optimizer.param_groups[0]["lr"]:
+        return None
+    for group, base in zip(optimizer.param_groups, schedule.base_lrs, strict=True):
+        group["lr"] = base
+    return patient.framework.optim.lr_scheduler.LambdaLR(optimizer, schedule.lr_lambdas[0])
 
 
 def _relative(text: str) -> str:

@@ -265,13 +265,13 @@ def batch_norm_cnn(f: Framework, problem: Problem) -> Any:
     return nn.Sequential(block(1, 8), block(8, 16), nn.Flatten(), nn.Linear(64, problem.outputs))
 
 
-def residual_cnn(f: Framework, problem: Problem) -> Any:
-    """Three residual blocks whose last normalisation starts at zero, as in Goyal et al. 2017, section 5.1."""
+def residual_cnn(f: Framework, problem: Problem, *, channels: int = 12, blocks: int = 3) -> Any:
+    """Residual blocks whose last normalisation starts at zero, as in Goyal et al. 2017, section 5.1."""
     nn: Any = f.nn
     F = f.functional
 
     class Block(nn.Module):
-        def __init__(self, channels: int) -> None:
+        def __init__(self) -> None:
             super().__init__()
             self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
             self.bn1 = nn.BatchNorm2d(channels)
@@ -286,10 +286,10 @@ def residual_cnn(f: Framework, problem: Problem) -> Any:
     class ResidualCNN(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem = nn.Conv2d(1, 12, 3, stride=2, padding=1)
-            self.blocks = nn.Sequential(Block(12), Block(12), Block(12))
+            self.stem = nn.Conv2d(1, channels, 3, stride=2, padding=1)
+            self.blocks = nn.Sequential(*[Block() for _ in range(blocks)])
             self.pool = nn.AdaptiveAvgPool2d((2, 2))
-            self.head = nn.Linear(12 * 2 * 2, problem.outputs)
+            self.head = nn.Linear(channels * 2 * 2, problem.outputs)
 
         def forward(self, x: Any) -> Any:
             x = self.pool(self.blocks(F.relu(self.stem(x))))
@@ -353,7 +353,7 @@ def recurrent(f: Framework, problem: Problem, *, kind: str, width: int = 32, lay
         def __init__(self) -> None:
             super().__init__()
             self.rnn = getattr(nn, kind)(problem.features, width, layers, batch_first=True, **options)
-            self.out = nn.Linear(width, problem.outputs)
+            self.out = nn.Linear(width * (1 + options.get("bidirectional", False)), problem.outputs)
 
         def forward(self, x: Any) -> Any:
             outputs, _ = self.rnn(x)
@@ -362,7 +362,9 @@ def recurrent(f: Framework, problem: Problem, *, kind: str, width: int = 32, lay
     return Recurrent()
 
 
-def character_rnn(f: Framework, problem: Problem, *, kind: str, width: int = 40) -> Any:
+def character_rnn(
+    f: Framework, problem: Problem, *, kind: str, width: int = 40, layers: int = 1, **options: Any
+) -> Any:
     """Characters as vectors through a recurrent layer."""
     nn: Any = f.nn
 
@@ -370,8 +372,8 @@ def character_rnn(f: Framework, problem: Problem, *, kind: str, width: int = 40)
         def __init__(self) -> None:
             super().__init__()
             self.embed = nn.Embedding(len(ALPHABET), 12)
-            self.rnn = getattr(nn, kind)(12, width, batch_first=True)
-            self.out = nn.Linear(width, problem.outputs)
+            self.rnn = getattr(nn, kind)(12, width, layers, batch_first=True, **options)
+            self.out = nn.Linear(width * (1 + options.get("bidirectional", False)), problem.outputs)
 
         def forward(self, x: Any) -> Any:
             outputs, _ = self.rnn(self.embed(x))
@@ -412,8 +414,8 @@ def transformer(f: Framework, problem: Problem, *, width: int = 24, layers: int 
     return Transformer()
 
 
-def character_transformer(f: Framework, problem: Problem, *, width: int = 24) -> Any:
-    """Characters through two blocks of hand-written attention, read at the last one."""
+def character_transformer(f: Framework, problem: Problem, *, width: int = 24, layers: int = 2) -> Any:
+    """Characters through blocks of hand-written attention, read at the last one."""
     nn: Any = f.nn
     F = f.functional
     places = np.random.default_rng(0).normal(0, 0.1, (problem.features, width))
@@ -447,7 +449,7 @@ def character_transformer(f: Framework, problem: Problem, *, width: int = 24) ->
             super().__init__()
             self.embed = nn.Embedding(len(ALPHABET), width)
             self.places = f.parameter(places)
-            self.blocks = nn.Sequential(Block(), Block())
+            self.blocks = nn.Sequential(*[Block() for _ in range(layers)])
             self.norm = nn.LayerNorm(width)
             self.out = nn.Linear(width, problem.outputs)
 

@@ -1,4 +1,4 @@
-"""Cases written without a doctor at hand; lot decides which of them nobody looks at before a doctor is done.
+"""Cases written without a doctor at hand.
 
 In two parts: networks of `layers` (MLPs and convolutions) and of `sequences` (recurrence and attention).
 """

@@ -152,11 +152,11 @@ def narrow_cnn(f: Framework, problem: Problem) -> Any:
     return NarrowCNN()
 
 
-def narrow_transformer(f: Framework, problem: Problem) -> Any:
-    """A transformer whose result goes through one unit."""
-    model = networks.transformer(f, problem)
+def narrow_transformer(f: Framework, problem: Problem, *, width: int = 24, units: int = 1, **options: Any) -> Any:
+    """A transformer whose result goes through one unit, or a few."""
+    model = networks.transformer(f, problem, width=width, **options)
     nn: Any = f.nn
-    model.out = nn.Sequential(nn.Linear(24, 1), nn.Tanh(), nn.Linear(1, problem.outputs))
+    model.out = nn.Sequential(nn.Linear(width, units), nn.Tanh(), nn.Linear(units, problem.outputs))
     return model
 
 

@@ -9,7 +9,8 @@ import pytest
 from clinic import blind, healthy, measure, sick, wider
 from clinic.__main__ import main
 from clinic.case import Case, score
-from clinic.cases import CASES
+from clinic.cases import CASES as ALL
+from clinic.cases import WRITTEN as CASES
 from clinic.frameworks import missing
 from clinic.measure import Measured, holds
 from typer.testing import CliRunner
@@ -87,25 +88,18 @@ def test_a_name_is_kebab_case_and_tells_architecture_data_and_framework():
         assert case.name == name
 
 
-HALVES = pytest.mark.parametrize("half", ["tuning", "held-out"])
-
-
-@HALVES
-def test_there_are_enough_networks_of_every_kind(half):
-    for cases, enough in ((SICK, 100), (HEALTHY, 50)):
-        cases = [case for case in cases if case.half == half]
+def test_there_are_enough_networks_of_every_kind():
+    for cases, enough in ((SICK, 500), (HEALTHY, 200)):
         assert len(cases) >= enough
         assert {case.architecture for case in cases} == {"mlp", "cnn", "rnn", "lstm", "transformer"}
         assert len({case.data for case in cases}) >= 10
         assert {case.framework for case in cases} == {"chainrule", "torch"}
 
 
-@HALVES
-def test_every_fault_is_there_in_three_networks_and_both_frameworks_and_there_is_no_other(half):
-    sick = [case for case in SICK if case.half == half]
-    assert {case.fault for case in sick} == set(FAULTS)
+def test_every_fault_is_there_in_three_networks_and_both_frameworks_and_there_is_no_other():
+    assert {case.fault for case in SICK} == set(FAULTS)
     for fault in FAULTS:
-        cases = [case for case in sick if case.fault == fault]
+        cases = [case for case in SICK if case.fault == fault]
         assert len({case.group for case in cases}) >= 3
         assert {case.framework for case in cases} == {"chainrule", "torch"}
 
@@ -123,17 +117,9 @@ def test_no_name_is_given_twice():
     assert len(CASES) == 2 * len(settings) + sum(len(sickness.frameworks) for sickness in sicknesses)
 
 
-def test_the_halves_have_no_healthy_setting_in_common():
-    names = {half: {case.group for case in HEALTHY if case.half == half} for half in ("tuning", "held-out")}
-    assert not names["tuning"] & names["held-out"]
+def test_every_healthy_twin_is_a_case_too():
     for part in (wider, blind):
         assert {sickness.healthy.name for sickness in part.SICK} <= {setting.name for setting in part.SETTINGS}
-
-
-def test_a_network_and_its_likeness_in_the_other_framework_are_in_one_half():
-    halves = {}
-    for case in CASES.values():
-        assert halves.setdefault(case.group, case.half) == case.half
 
 
 # The patients -------------------------------------------------------------------------------------------------------
@@ -326,7 +312,7 @@ def run(*arguments):
 
 
 def test_the_list_shows_the_chosen_half_of_the_chosen_cases():
-    here = [case for case in CASES.values() if not missing(case.framework) and "bottleneck" in case.name]
+    here = [case for case in ALL.values() if not missing(case.framework) and "bottleneck" in case.name]
     chosen = [case for case in here if case.half == "held-out"]
     assert 0 < len(chosen) < len(here)
     printed = run("--list", "--half", "held-out", "--only", "bottleneck").output

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 import typer
-from clinic import examine
+from clinic import examine, healthy
 from clinic.__main__ import main
 from clinic.cases import CASES
 from clinic.examine import Examined, figures
 from typer.testing import CliRunner
+
+from chainrule import optim
 
 SICK = CASES["mlp-circles-cannot-overfit-batch-linear-chainrule"]
 WELL = CASES["mlp-circles-healthy-chainrule"]
@@ -54,6 +56,20 @@ def test_the_right_finding_must_name_a_right_layer_first():
     place = PLACED.layers[0]
     assert Examined((("dead-batchnorm", (place, "elsewhere")),), 0.0).is_right_place(PLACED)
     assert not Examined((("dead-batchnorm", ("elsewhere", place)),), 0.0).is_right_place(PLACED)
+
+
+@pytest.mark.parametrize(("factor", "goes_on"), [(1.0, True), (2.0, False)])
+def test_a_schedule_goes_on_with_a_repaired_optimizer_whose_rate_is_still_its_own(factor, goes_on):
+    setting = replace(healthy.HEALTHY["mlp-circles"], schedule=lambda step: min(1, (step + 1) / 10))
+    patient = setting.patient("chainrule", 0)
+    (group,) = patient.optimizer.param_groups
+    optimizer = optim.SGD(patient.model.parameters(), lr=factor * group["lr"])
+    schedule = examine._scheduled(patient, optimizer)
+    assert (schedule is not None) == goes_on
+    if schedule is not None:
+        for _ in range(10):
+            schedule.step()
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(setting.lr)
 
 
 def test_figures_are_shares_of_the_sick_and_of_the_healthy():

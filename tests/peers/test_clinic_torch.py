@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from clinic.cases import CASES
+from clinic.cases import WRITTEN as CASES
 
 TORCH = [case for case in CASES.values() if case.framework == "torch"]
 LIKE = [case for case in TORCH if f"{case.group}-chainrule" in CASES]

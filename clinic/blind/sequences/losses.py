@@ -55,12 +55,3 @@ def mean_of_columns(f: Framework) -> Loss:
         return ((output.mean(1) - target.mean(1)) ** 2).mean()
 
     return loss
-
-
-def mean_before_error(f: Framework) -> Loss:
-    """Each step's scores averaged over time before they are compared with the last step's target."""
-
-    def loss(output: Any, target: Any) -> Any:
-        return f.functional.cross_entropy(output.mean(1), target[:, -1])
-
-    return loss
