@@ -8,8 +8,8 @@ import pytest
 from sick_networks import Framework, digits, mlp, numbers
 
 from chainrule import nn, optim
-from chainrule.doctor.bench import LEGS, Bench, Outcome, Trainee, front, order
-from chainrule.doctor.scores import NONE, Score
+from chainrule.doctor.bench import LEGS, Bench, Outcome, Trainee, better, front, order
+from chainrule.doctor.scores import NONE, Score, score_of
 from chainrule.doctor.training import silent, split_of
 
 OURS = Framework(nn, optim, lambda a: a, nn.random.manual_seed)
@@ -52,6 +52,21 @@ def test_the_copies_see_the_batches_of_a_loop_by_hand():
         copy.step(batch)
     for (_, expected), found in zip(copy.parameters(), weights(trainee), strict=True):
         np.testing.assert_array_equal(found, numbers(expected))
+
+
+@pytest.mark.parametrize(("factor", "warms_up"), [(1.0, True), (3.0, False)])
+def test_a_copy_warms_up_like_the_schedule_while_its_rate_is_the_schedules(factor, warms_up):
+    subject = patient(lr=0.4)
+    schedule = optim.lr_scheduler.LambdaLR(subject.optimizer, lambda step: min(1, (step + 1) / 8))
+    first = subject.optimizer.param_groups[0]["lr"]
+    copy = subject.copy()
+    copy.optimizer.param_groups[0]["lr"] = factor * first
+    here = bench(subject)
+    trainee = here.trainee(copy)
+    here.train(trainee, 12)
+    reached = trainee.copy.optimizer.param_groups[0]["lr"]
+    assert schedule.base_lrs == [0.4]
+    assert reached == pytest.approx(0.4 if warms_up else factor * first)
 
 
 def test_training_a_copy_leaves_the_network_and_the_random_numbers_as_they_were():
@@ -139,3 +154,29 @@ def test_running_statistics_of_a_copy_in_chainrule_stay_what_training_made_of_th
     seen = numbers(trainee.copy.model[0](x)).var(axis=0, ddof=1)
     np.testing.assert_allclose(numbers(trainee.copy.model[1].running_var), seen, rtol=0.2)
     np.testing.assert_array_equal(numbers(model[1].running_var), own)
+
+
+def test_answers_no_better_than_one_for_all_examples_are_worth_the_same():
+    score = Score("accuracy", 0.06, 0.02, blind=0.12)
+    guessing = Outcome(2.3, 2.3, score, None)
+    lucky = Outcome(2.3, 2.3, Score("accuracy", 0.10, 0.02, blind=0.12), None)
+    knowing = Outcome(2.3, 2.3, Score("accuracy", 0.30, 0.02, blind=0.12), None)
+    assert not better(lucky, guessing)
+    assert better(knowing, lucky)
+    assert [o.tells_nothing for o in (guessing, lucky, knowing)] == [True, True, False]
+
+
+def test_what_one_answer_for_all_comes_to_is_the_share_of_the_commonest_class():
+    targets = np.array([0, 1, 1, 1, 2])
+    assert score_of(np.eye(3)[[0, 0, 0, 0, 0]], targets).blind == pytest.approx(3 / 5)
+    assert score_of(np.zeros(5), np.array([0.5, 1.5, 2.5, 0.1, 7.0])).blind == 0
+
+
+def test_what_a_diverged_network_answers_does_not_make_a_good_answer_chance():
+    targets = np.random.default_rng(0).normal(size=(200, 1))
+    wild = np.random.default_rng(1).normal(size=(200, 1)) ** 9
+    found = score_of(wild, targets)
+    assert found.value < 0
+    assert found.noise < 0.1
+    bad, good = (Outcome(1.0, loss, score, None) for loss, score in ((-9.0, found), (0.1, Score("R²", 0.9, 0.03))))
+    assert better(good, bad, same_loss=False)

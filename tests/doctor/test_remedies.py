@@ -365,6 +365,123 @@ def test_a_channel_between_convolutions_becomes_as_many_as_around_it_with_its_no
     assert treated[2].stride == (2, 2)
 
 
+def test_all_layers_that_count_on_a_width_are_widened_together():
+    report, remedy, code, where, _ = sick(OURS, "width of several layers")
+    treated = cured(report, remedy, code, *where).subject.model
+    assert treated.reader.hidden_size == treated.writer.hidden_size == treated.out.in_features == 32
+    assert treated.out.out_features == 2
+
+
+def test_a_layer_whose_weights_are_read_twice_is_widened_by_itself():
+    class Tied(nn.Module):
+        def __init__(self):
+            self.encode = nn.Linear(64, 2)
+
+        def forward(self, x):
+            return self.encode(x).tanh() @ self.encode.weight
+
+    report = examined(OURS, Tied(), X, X, loss=nn.functional.mse_loss)
+    assert cured(report, "width", "bottleneck").subject.model.encode.out_features == 64
+
+
+def test_a_forward_that_makes_rows_of_the_old_width_makes_them_of_the_new_one():
+    class Pooled(nn.Module):
+        def __init__(self):
+            self.first, self.squeeze = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 1, 1)
+            self.read, self.out = nn.Linear(1, 16), nn.Linear(16, 10)
+
+        def forward(self, x):
+            means = self.squeeze(self.first(x).relu()).mean((2, 3), keepdims=True)
+            return self.out(self.read(means.reshape(len(x), 1)).relu())
+
+    treatment = cured(examined(OURS, Pooled(), X.reshape(-1, 1, 8, 8), Y), "width", "bottleneck", "squeeze")
+    assert treatment.subject.model.inner.read.in_features == treatment.subject.model.inner.squeeze.out_channels == 8
+    assert "rows of 8 numbers instead of 1 made in the forward of Pooled" in treatment.words
+
+
+def test_lengths_that_weights_are_multiplied_by_become_such_that_outputs_have_variance_1():
+    report, remedy, code, where, x = sick(OURS, "factors of weights")
+    model = cured(report, remedy, code, *where).subject.model
+    assert numbers(model[0](x[:64])).std() == pytest.approx(1, rel=0.01)
+    assert numbers(model[2](model[1](model[0](x[:64])))).std() == pytest.approx(1, rel=0.01)
+
+
+def test_logarithms_are_taken_of_features_with_long_tails_alone():
+    x = np.random.default_rng(0).standard_normal((2000, 64)).astype(np.float32)
+    raw = x.copy()
+    raw[:, 20], raw[:, 21] = np.exp(3 * x[:, 20]), -np.exp(3 * x[:, 21])
+    front = cured(
+        examined(OURS, mlp(OURS), raw, np.resize(Y, 2000)), "input-logarithm", "unscaled-input"
+    ).subject.model[0]
+    made = numbers(front(raw))
+    assert np.flatnonzero(numbers(front.far)).tolist() == [20, 21]
+    np.testing.assert_allclose(made.std(0), 1, atol=1e-3)
+    assert abs(made[:, 20]).max() < 5
+    assert np.corrcoef(made[:, 21], -x[:, 21])[0, 1] > 0.95
+
+
+def test_sequences_become_uncorrelated_at_every_step():
+    report, remedy, code, where, x = sick(OURS, "input-whitening of sequences")
+    made = numbers(cured(report, remedy, code, *where).subject.model[0](x)).reshape(-1, 3)
+    np.testing.assert_allclose(np.cov(made, rowvar=False), np.eye(3), atol=1e-2)
+
+
+def test_what_the_user_put_between_layers_is_taken_out_but_activations_stay():
+    report, remedy, code, where, _ = sick(OURS, "leaving-out")
+    treatment = cured(report, remedy, code, *where)
+    assert [type(module).__name__ for module in treatment.subject.model] == ["Linear", "Identity", "ReLU", "Linear"]
+    assert treatment.words == ("1 (MinusSquare) taken out",)
+
+
+def test_a_last_activation_that_reaches_all_targets_stays_where_the_loss_was_the_fault():
+    class Ended(nn.Module):
+        def __init__(self):
+            self.layer = nn.Linear(64, 64)
+
+        def forward(self, x):
+            return nn.functional.sigmoid(self.layer(x))
+
+    pixels = (X - X.min()) / (X.max() - X.min())
+    report = examined(OURS, Ended(), X, pixels, loss=lambda output, target: ((output - target).mean(0) ** 2).mean())
+    treatment = cured(report, "loss", "wrong-loss")
+    assert treatment.words == ("mse_loss as the loss",)
+    report = examined(OURS, Ended(), X, 3 * pixels, loss=nn.functional.mse_loss)
+    assert "sigmoid at the end" in cured(report, "loss", "wrong-loss").words[0]
+
+
+def test_softmax_along_another_axis_than_the_classes_is_taken_out_rather_than_undone():
+    class OverTime(nn.Module):
+        def __init__(self):
+            self.layer = nn.Linear(3, 4)
+
+        def forward(self, x):
+            return nn.functional.softmax(self.layer(x), 1)
+
+    x = np.random.default_rng(0).standard_normal((100, 6, 3)).astype(np.float32)
+    y = np.random.default_rng(1).integers(0, 4, (100, 6))
+
+    def loss(output, target):
+        return nn.functional.cross_entropy(output.reshape(-1, 4), target.reshape(-1))
+
+    treatment = cured(examined(OURS, OverTime(), x, y, loss=loss), "loss", "loss-activation-mismatch")
+    np.testing.assert_allclose(
+        numbers(treatment.subject.output((x, y))), numbers(treatment.subject.model.inner.layer(x)), rtol=1e-5
+    )
+
+
+def test_units_that_are_as_good_as_straight_become_rectifiers():
+    model = nn.Sequential(nn.Linear(64, 12), nn.LeakyReLU(1.0), nn.Linear(12, 10))
+    treated = cured(examined(OURS, model, X, Y), "activation", "cannot-overfit-batch").subject.model
+    assert isinstance(treated[1], nn.ReLU)
+
+
+def test_a_normalization_whose_shift_turns_everything_off_is_made_anew():
+    model = nn.Sequential(nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 10))
+    nn.init.constant_(model[1].bias, -6.0)
+    treated = cured(examined(OURS, model, X, Y), "usual-normalization", "dying-relu").subject.model
+    assert not numbers(treated[1].bias).any()
+
+
 def test_vectors_far_from_the_usual_size_are_drawn_anew_with_everything_else():
     model = Words(16)
     nn.init.normal_(model.vectors.weight, 0, 30)

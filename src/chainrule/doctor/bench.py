@@ -18,7 +18,7 @@ from chainrule.doctor.examination import examine
 from chainrule.doctor.scores import NONE, Score, measured
 from chainrule.doctor.subjects import DoctorError, Subject
 from chainrule.doctor.through_time import through_time
-from chainrule.doctor.training import Progress, Split, length, train
+from chainrule.doctor.training import Progress, Split, length, train, warming_up
 
 LESS = 0.8
 """A loss of the same kind must fall to this share of another copy's to count as better."""
@@ -70,8 +70,13 @@ class Outcome:
 
     @property
     def value(self) -> float:
-        """The score's, or the worst one there is."""
-        return -1.0 if math.isnan(self.score.value) else self.score.value
+        """The score's; all answers that are no better than one for all examples are worth the same."""
+        return -1.0 if math.isnan(self.score.value) else max(self.score.value, self.score.blind)
+
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether the answers are no better than one for all examples, where that one is mostly wrong."""
+        return bool(self.score.name) and self.score.blind < 0.5 and self.value - self.score.blind <= self.score.noise
 
     @property
     def cost(self) -> float:
@@ -138,11 +143,17 @@ class Bench:
         with self.subject.undisturbed():
             self.subject.seed(self.seed)
             try:
-                copy = subject.copy()
+                copy = self._warming_up(subject.copy())
                 start = self._measured(copy)[0]
             except DoctorError:
                 return Trainee(subject, None, iter(()))
         return Trainee(subject, copy, self.batches(subject), Outcome(start, start, NONE, None))
+
+    def _warming_up(self, copy: Subject) -> Subject:
+        """The copy, whose rate goes on as the schedule of the network's own has it, if it is still the same."""
+        own, rates = self.subject.optimizer_options, (self.subject.optimizer_options, copy.optimizer_options)
+        same = len({options.get("lr") for options in rates}) == 1
+        return warming_up(copy, float(own.get("warm_up", 1.0))) if same else copy
 
     def train(self, trainee: Trainee, steps: int) -> None:
         """Train a copy on, until it has had so many steps."""

@@ -28,8 +28,10 @@ from chainrule.doctor.printing import as_text
 from chainrule.doctor.report import Report
 from chainrule.doctor.rules.words import number
 from chainrule.doctor.search import Search
-from chainrule.doctor.subjects import DoctorError
+from chainrule.doctor.statistics import as_numpy
+from chainrule.doctor.subjects import DoctorError, leaves, parts
 from chainrule.doctor.training import Progress, length, silent, take
+from chainrule.doctor.vocabulary import canonical
 
 STEPS = 100
 """Of each training run."""
@@ -249,22 +251,58 @@ def _serious(report: Report) -> list[Finding]:
 
 def _beyond_remedies(report: Report) -> str:
     """What is wrong that nothing but a change of the user's code or data mends; empty if there is no such thing."""
+    constant = _constant_inputs(report)
+    if constant:
+        return f"constant inputs: {constant}. Look at how the data are made."
+    beyond = next((f for f in _serious(report) if not f.remedies), None)
+    if beyond is None:
+        return ""
+    return f"{beyond.code}: {_TO_DO.get(beyond.code, '')}{beyond.cause}"
+
+
+_TO_DO = {
+    "shuffled-labels": "Put each target beside its own input where the data are read: as they are, in reverse order "
+    "and one row on or back, they have nothing to do with each other. ",
+}
+"""What the user can do, before the cause that shows it."""
+
+
+def _constant_inputs(report: Report) -> str:
+    """In what way all examples have the same inputs; empty where they differ, or there is one alone."""
     given = [entry.spread for entry in report.examination.inputs]
     if given and report.examination.examples > 1 and all(spread.smallest == spread.largest for spread in given):
-        value = number(given[0].largest)
-        return f"constant inputs: every number that the network is given is {value}. Look at how the data are made."
-    beyond = [f for f in _serious(report) if not f.remedies and f.code not in _HARMLESS]
-    return f"{beyond[0].code}: {beyond[0].cause}" if beyond else ""
-
-
-_HARMLESS = frozenset({"unused-parameter"})
-"""Codes of what no remedy mends and what leaves the rest of the network as good as ever."""
+        return f"every number that the network is given is {number(given[0].largest + 0.0)}"
+    subject = report.subject
+    if subject is None:
+        return ""
+    inputs = parts(subject.batch if subject.data is None else subject.data)[0]
+    arrays = [as_numpy(subject.array(leaf)) for leaf in leaves(inputs)]
+    if not arrays or any(array.ndim < 2 or len(array) < 2 for array in arrays):
+        return ""
+    if all(np.array_equal(array, np.broadcast_to(array[:1], array.shape)) for array in arrays):
+        return f"all {len(arrays[0])} examples have the same {arrays[0][0].size} numbers as inputs"
+    return ""
 
 
 def _in_the_forward(report: Report) -> str:
     """The operation in the user's code that made a NaN or infinity which no remedy got rid of; empty for none."""
     broken = next((f for f in _serious(report) if f.code == "non-finite"), None)
-    return "" if broken is None else f"{broken.code}: {broken.cause}"
+    if broken is None:
+        return ""
+    origin = report.examination.origin
+    kept = "" if origin is None else _KEPT_FROM.get(canonical(origin.operation), "")
+    return f"{broken.code}: {broken.cause}{kept}"
+
+
+_KEPT_FROM = {
+    "divide": " Keep what it divides by away from 0.",
+    "log": " Keep what it is given above 0.",
+    "sqrt": " Keep what it is given above 0.",
+    "power": " Keep what it is given above 0.",
+    "exp": " Take the largest of what it is given from all of it first.",
+    "softmax": " Leave something in each row that is not masked out.",
+}
+"""How an operation is kept from where it is not defined."""
 
 
 def _out_of_reach(report: Report, tried: Prescription | None) -> str:
@@ -272,7 +310,8 @@ def _out_of_reach(report: Report, tried: Prescription | None) -> str:
     refused = {} if tried is None else dict(tried.refused)
     for finding in _serious(report):
         if not finding.follows_from and finding.remedies and all(name in refused for name in finding.remedies):
-            return f"{finding.code}: {finding.cause} {'; '.join(refused[name] for name in finding.remedies)}."
+            why = "; ".join(refused[name] for name in finding.remedies)
+            return f"{finding.code}: {finding.cause.rstrip('.')}. It cannot be mended from outside: {why}."
     return ""
 
 

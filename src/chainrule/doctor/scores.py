@@ -19,18 +19,27 @@ class Score:
     Attributes:
         name: "accuracy", "R²", or "" where the targets do not say which fits.
         value: 1 is perfect; NaN where the answers are not finite or nothing fits.
-        noise: how much of a difference may be chance: two standard errors.
+        noise: how much of a difference may be chance: two standard errors of an accuracy, one of R².
+        otherwise: the value, where answers may be meant for something that goes with the targets only: logarithms of
+            numbers, or a high quantile, by their order; classes that count alike, however rare, by the mean of their
+            accuracies.
+        blind: what the best answer comes to that is the same for all: the most frequent class, or the mean.
     """
 
     name: str
     value: float
     noise: float
+    otherwise: float = math.nan
+    blind: float = -math.inf
 
 
 NONE = Score("", math.nan, 0.0)
 
 _WORST = -1.0
 """R² has no lower bound; what is worse than this is equally bad."""
+
+_LEAST_NOISE = 0.02
+"""Of R²: two training runs differ by that much whatever the examples."""
 
 
 def score(subject: Subject, batch: Any) -> Score:
@@ -54,7 +63,8 @@ def score_of(output: np.ndarray, targets: np.ndarray) -> Score:
     """The same from arrays.
 
     Class numbers are compared with the largest output along axis 1, or along the last axis if the others are the
-    targets'; zeros and ones with one output each, a logit or a probability; one-hot rows with the largest output.
+    targets'; zeros and ones with one output each, a logit or a probability, minus ones and ones with its sign; one-hot
+    rows with the largest output.
     """
     if not np.isfinite(output).all() or not output.size:
         return NONE
@@ -62,12 +72,41 @@ def score_of(output: np.ndarray, targets: np.ndarray) -> Score:
     answers, wanted = _classes(output, targets, whole)
     if answers is not None:
         right = float(np.mean(answers == wanted))
-        return Score("accuracy", right, 2 * math.sqrt(max(right * (1 - right), 0.01) / wanted.size))
+        noise = 2 * math.sqrt(max(right * (1 - right), 0.01) / wanted.size)
+        commonest = float(np.unique(wanted, return_counts=True)[1].max() / wanted.size)
+        return Score("accuracy", right, noise, max(right, _of_each_class(answers, wanted)), commonest)
     if output.size != targets.size:
         return NONE
     spread = float(np.var(targets))
-    error = float(np.mean((output.reshape(-1) - targets.reshape(-1)) ** 2))
-    return Score("R²", max(1 - error / spread, _WORST), 0.02) if spread else NONE
+    if not spread:
+        return NONE
+    errors = (output.reshape(-1) - targets.reshape(-1)) ** 2
+    explained = max(1 - float(np.mean(errors)) / spread, _WORST)
+    noise = float(np.std(errors)) / spread / math.sqrt(errors.size) if explained > 0 else 0.0  # all bad ones are alike
+    noise = max(noise, _LEAST_NOISE)
+    return Score("R²", explained, min(noise, 1.0), max(explained, _in_order(output, targets)), 0.0)
+
+
+def _of_each_class(answers: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.mean([np.mean(answers[wanted == kind] == kind) for kind in np.unique(wanted)]))
+
+
+def _in_order(made: np.ndarray, wanted: np.ndarray) -> float:
+    """The squared rank correlation, as a share of what it can be with that many alike: answers may be logarithms, or in
+    another unit. Source: Spearman 1904; Kendall 1945 on ties.
+    """
+    first, second = _ranks(made), _ranks(wanted)
+    if first.std() == 0 or second.std() == 0:
+        return 0.0
+    found, most = (float(np.mean(one * other)) for one, other in ((first, second), (np.sort(first), np.sort(second))))
+    return max(found / most, 0.0) ** 2
+
+
+def _ranks(x: np.ndarray) -> np.ndarray:
+    """The place of each number among all, from their middle; the mean of the places of those that are alike."""
+    _, which, counts = np.unique(x, return_inverse=True, return_counts=True)
+    middles = np.cumsum(counts) - (counts + 1) / 2
+    return (middles - (x.size - 1) / 2)[which.reshape(-1)]
 
 
 def _classes(output: np.ndarray, targets: np.ndarray, whole: bool) -> tuple[np.ndarray | None, np.ndarray]:
@@ -86,4 +125,6 @@ def _classes(output: np.ndarray, targets: np.ndarray, whole: bool) -> tuple[np.n
             return output.reshape(-1) > threshold, targets.reshape(-1) > 0.5
         if output.size == targets.size and targets.dtype.kind in "iu":
             return np.round(output.reshape(-1)), targets.reshape(-1)
+    elif output.size == targets.size and np.all(np.abs(targets) == 1):
+        return output.reshape(-1) > 0, targets.reshape(-1) > 0
     return None, targets

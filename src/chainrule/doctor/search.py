@@ -29,13 +29,19 @@ LONGER = 4
 MOST = 4
 """So many remedies are put on top of each other at most, before the length of the steps is looked at."""
 
-NOTABLY_LESS, TWICE, FITTED = 0.9, 2, 3
+NOTABLY_LESS, TWICE, FITTED = 0.95, 2, 3
 """Other learning rates and optimisers must bring the loss to this share, and must still do so after twice the steps:
 what is fastest at first is often too fast later. So many of them are trained as long as that.
 """
 
 MUCH_LESS, WORTH = 0.5, 0.03
 """What nothing asked for must bring the loss to this share, or gain this much of the score."""
+
+NAMED = 2
+"""So many of the remedies that findings ask for get these further steps whatever their first ones brought."""
+
+FAR_AHEAD = 0.1
+"""A cure whose score is so much higher than the untreated network's is not overtaken by it in the next steps."""
 
 PACE = ("learning-rate", "optimizer")
 """What fits the length of the steps; it comes last."""
@@ -48,8 +54,8 @@ FEW = 4
 
 GENERAL = (
     "loss", "usual-normalization", "normalization", "initialization", "usual-initialization", "activation", "residual",
-    "regularization", "width", "input-scaling", "input-whitening", "forget-gate-bias", "bounded-state", "clipping",
-    "batch-size",
+    "regularization", "leaving-out", "width", "input-scaling", "input-whitening", "input-logarithm",
+    "forget-gate-bias", "bounded-state", "clipping", "batch-size",
 )  # fmt: skip
 """What is tried beside other learning rates where nothing is found, or nothing that the findings ask for helps enough.
 """
@@ -77,6 +83,7 @@ class Search:
         tried: the cures so far.
         refused: names of remedies that could not be applied, and why.
         best: the best cure so far; None where none helped.
+        stages: the best ones one after another, each with one remedy more.
     """
 
     bench: Bench
@@ -88,6 +95,7 @@ class Search:
     tried: list[_Tried] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     best: Cure | None = None
+    stages: list[Cure] = field(default_factory=list)
 
     @classmethod
     def of(cls, report: Report, subject: Subject, steps: int, seed: int, progress: Progress) -> Search:
@@ -103,23 +111,62 @@ class Search:
     def run(self) -> None:
         """Find the best cure."""
         found = not self.silent and self._improve([*self.asked])
-        if not found and not self.untreated.outcome.perfect:
-            self._in_general()
+        seeming = self.best
+        if found and seeming is not None and self.untreated.outcome.finite and seeming.after.tells_nothing:
+            found, self.best = False, None  # however much less its answers cost
+        if not found and not self.untreated.outcome.perfect and not self._in_general():
+            self.best = self.best or seeming
+            return
         for _ in range(MOST - 1):
             if self.best is None or self.best.after.perfect or not self._improve(self._companions(self.best)):
                 break
         if found and (base := self.best) is not None and not base.after.perfect:
             lasts = self._improve(self._general()) and self._lasts(self.best, self._trainee(base), (TWICE,))
             self.best = self.best if lasts else base
-        if self.best is not None and not self.best.after.perfect:
-            self._fit_steps(self.best)
+        if self.best is not None:
+            self.best = self._simplest()
+            if not self.best.after.perfect:
+                self._finish(self.best)
+            self._stay_ahead(self.best)
 
-    def _in_general(self) -> None:
-        """Try what often helps, in all layers, together with other lengths of the steps."""
+    def _stay_ahead(self, best: Cure) -> None:
+        """Give up a cure that was a little ahead of the untreated network and after twice the steps is so no more."""
+        shown = self.untreated.outcome
+        if not shown.finite or not best.same_loss or best.after.value > shown.value + FAR_AHEAD:
+            return
+        for trainee in (self.untreated, self._trainee(best)):
+            self.bench.train(trainee, TWICE * self.bench.steps)
+        if not better(self._trainee(best).outcome, self.untreated.outcome):
+            self.best = None
+        self.untreated.outcome = shown
+
+    def _simplest(self) -> Cure:
+        """The first stage that no later one is still better than after twice the steps."""
+        assert self.best is not None
+        stages = [stage for stage in self.stages if stage.remedies == self.best.remedies[: len(stage.remedies)]]
+        trainees = [self._trainee(cure) for cure in stages]
+        for trainee in trainees if len(stages) > 1 else ():
+            self.bench.train(trainee, TWICE * self.bench.steps)
+        for k, cure in enumerate(stages):
+            further = [stage.remedies[len(cure.remedies) :] for stage in stages]
+            outdone = [
+                better(trainees[j].outcome, trainees[k].outcome, "loss" not in further[j])
+                for j in range(k + 1, len(stages))
+            ]
+            if not any(outdone):
+                return cure
+        return self.best
+
+    def _in_general(self) -> bool:
+        """Try what often helps, in all layers, together with other lengths of the steps. Whether to go on from there:
+        what only shows in a longer run costs too much to be improved on.
+        """
         if not self._improve(self._general(), everywhere=True, with_paces=True):
             self._longer()
-        elif self.silent and not self._lasts(self.best, self.bench.trainee(self.untreated.subject), (TWICE, LONGER)):
+            return False
+        if self.silent and not self._lasts(self.best, self.bench.trainee(self.untreated.subject), (TWICE, LONGER)):
             self.best = None
+        return self.best is not None
 
     def _general(self) -> list[str]:
         """General remedies that were not tried at all layers yet, and that do not undo the best cure so far."""
@@ -182,7 +229,9 @@ class Search:
         made += again
         before = self.untreated.outcome if base is None else base.after
         found = [e.cure for e in made if better(e.cure.after, before, e.cure.remedies[-1] != "loss")]
-        self.best = self._ahead(found) if found else base
+        if found:
+            self.best = self._ahead(found)
+            self.stages.append(self.best)
         return bool(found)
 
     def _ahead(self, cures: Sequence[Cure]) -> Cure:
@@ -209,18 +258,27 @@ class Search:
                 made += [again] if name == "optimizer" else []
         return made
 
-    def _fit_steps(self, base: Cure) -> None:
-        """Try some learning rates of the optimiser there is, and of Adam."""
-        subject = base.treatment.subject
-        made = [self._entry(name, treatment, []) for name, treatment in paces(subject)]
+    def _finish(self, base: Cure) -> None:
+        """Train on the best cure, those that came close to it, and it with other learning rates and with Adam."""
+        trained = [entry for entry in self.tried if entry.cure.after.steps == self.bench.steps]
+        rivals = [entry for entry in trained if self._rivals(entry.cure)]
+        made = [self._entry(name, treatment, []) for name, treatment in paces(base.treatment.subject)]
         self._race(made)
-        ahead = front([entry.trainee for entry in made], FITTED)
+        entries = [*made, *rivals]
+        ahead = front([entry.trainee for entry in entries], FITTED)
         steady = self._trainee(base)
         for trainee in (*ahead, steady):
             self.bench.train(trainee, TWICE * self.bench.steps)
         first = min(ahead, key=lambda trainee: order(trainee.outcome), default=None)
-        if first is not None and better(first.outcome, steady.outcome, less=NOTABLY_LESS):
-            self.best = next(entry.cure for entry in made if entry.trainee is first)
+        if first is not None and better(first.outcome, steady.outcome, less=_asked_of(first.subject, steady.subject)):
+            self.best = next(entry.cure for entry in entries if entry.trainee is first)
+
+    def _rivals(self, cure: Cure) -> bool:
+        """Whether a cure helped too, can be compared with the best one, and was not clearly outdone by it."""
+        best = self.best
+        if best is None or cure is best or not cure.helped or cure.same_loss != best.same_loss:
+            return False
+        return not better(best.after, cure.after)
 
     def _entry(self, name: str, treatment: Treatment, findings: Sequence[Finding], base: Cure | None = None) -> _Tried:
         """A remedy on top of a cure, by default the best so far, ready to be trained."""
@@ -268,18 +326,25 @@ class Search:
             entry.cure = replace(entry.cure, before=self.untreated.outcome, after=entry.trainee.outcome)
 
     def _longer(self) -> bool:
-        """Train the two best on, in case it only shows later that they help. Whether it does."""
-        steps = LONGER * self.bench.steps
-        ahead = front([entry.trainee for entry in self.tried], 2)
-        first = [entry for entry in self.tried if entry.trainee in ahead]
-        if not first or not self.untreated.outcome.finite:
+        """Train the best ones on, in case it only shows later that they help. Whether it does.
+
+        What the first finding asks for is among them: a network that knows nothing yet cannot show by its loss which
+        remedy will tell.
+        """
+        first = [name for name in self.asked if name not in self.refused][:NAMED]
+        named = [entry for name in first for entry in self.tried if entry.cure.remedies == (name,)]
+        others = front([entry.trainee for entry in self.tried if entry not in named], FITTED)
+        if not self.untreated.outcome.finite or not self.tried:
             return False
-        self.bench = replace(self.bench, steps=steps)
-        for trainee in (self.untreated, *(entry.trainee for entry in first)):
-            self.bench.train(trainee, steps)
+        for trainee in others:
+            self.bench.train(trainee, TWICE * self.bench.steps)
+        ahead = [*(entry.trainee for entry in named), *front(others, max(2 - len(named), 1))]
+        self.bench = replace(self.bench, steps=LONGER * self.bench.steps)
+        for trainee in (self.untreated, *ahead):
+            self.bench.train(trainee, self.bench.steps)
         self._note(self.tried)
         before = self.untreated.outcome
-        helped = [entry.cure for entry in first if entry.cure.helped]
+        helped = [entry.cure for entry in self.tried if entry.trainee in ahead and entry.cure.helped]
         if self.silent:
             helped = [cure for cure in helped if _worth(cure.after, before, cure.same_loss)]
         self.best = ranked(helped)[0] if helped else None
@@ -291,6 +356,15 @@ class Search:
         beside = [cure.remedies[0] for cure in ranked([entry.cure for entry in self.tried]) if cure.helped]
         names = dict.fromkeys([*now, *beside, *self.asked])
         return [name for name in names if not _alike(name, best) and name not in (*PACE, *self.refused)][:FEW]
+
+
+def _asked_of(subject: Subject, steady: Subject) -> float:
+    """The share that a change of the steps must bring the loss to; shorter ones, the safer the longer training goes on,
+    need only be better.
+    """
+    rates = [float(s.optimizer_options.get("lr", 0.0)) for s in (subject, steady)]
+    same = subject.optimizer_options.get("name") == steady.optimizer_options.get("name")
+    return 1.0 if same and rates[0] < rates[1] else NOTABLY_LESS
 
 
 def _worth(after: Outcome, before: Outcome, same_loss: bool) -> bool:
@@ -317,6 +391,8 @@ _KINDS = {
     "usual-normalization": "normalization",
     "bounded-state": "initialization",
     "optimizer": "learning-rate",
+    "input-whitening": "input-scaling",
+    "input-logarithm": "input-scaling",
 }
 """Remedies that undo each other, by the one they are like."""
 

@@ -23,6 +23,7 @@ __all__ = ["REMEDIES", "CannotApply", "Treatment", "apply"]
 REMEDIES: dict[str, Callable[[Surgery], None]] = {
     "gradient-path": wiring.gradient_path,
     "through-path": wiring.through_path,
+    "leaving-out": wiring.leaving_out,
     "guarding": wiring.guarding,
     "activation": units.activation,
     "width": units.width,
@@ -37,8 +38,10 @@ REMEDIES: dict[str, Callable[[Surgery], None]] = {
     "loss": fitting.loss,
     "input-scaling": fitting.input_scaling,
     "input-whitening": fitting.input_whitening,
+    "input-logarithm": fitting.input_logarithm,
     "batch-size": steps.batch_size,
     "regularization": steps.regularization,
+    "all-parameters": steps.all_parameters,
     "optimizer": steps.optimizer,
     "clipping": steps.clipping,
     "learning-rate": steps.learning_rate,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -127,19 +128,62 @@ MOST_FEATURES = 512
 
 
 def input_whitening(surgery: Surgery) -> None:
-    """Put a fixed module in front that makes the features uncorrelated, each of mean 0 and variance 1.
+    """Put a fixed module in front that makes the features uncorrelated, each of mean 0 and variance 1: those of a
+    table, or of each step of sequences.
 
     Source: LeCun et al. 1998, "Efficient BackProp", section 4.3.
     """
     values = _input_values(surgery)
-    if values.ndim != 2 or not 2 <= values.shape[1] <= MOST_FEATURES:
-        raise CannotApply(f"inputs of shape {values.shape} are no table of 2 to {MOST_FEATURES} features")
+    first = surgery.exam.layers[0] if surgery.exam.layers else None
+    channels = first is not None and first.kind == "convolution" and values.ndim > 2
+    if values.ndim > 3 or channels or not 2 <= values.shape[-1] <= MOST_FEATURES:
+        raise CannotApply(
+            f"inputs of shape {values.shape} are no table and no sequences of 2 to {MOST_FEATURES} features"
+        )
     if not np.isfinite(values).all():
         raise CannotApply("there are missing values among the inputs")
     Whiten = surgery.define("Whiten")
     surgery.put("", surgery.new("Sequential", surgery.fitted(Whiten(values)), surgery.subject.model))
     surgery.statements.append("model = nn.Sequential(Whiten(inputs), model)  # inputs: those to train on")
     surgery.words.append("inputs made uncorrelated by a fixed module in front of the network")
+
+
+LONG_TAIL = 10.0
+"""Standard deviations: of a thousand numbers of a normal distribution none lies half as far from the mean, and of an
+exponential one none so far.
+"""
+
+
+def input_logarithm(surgery: Surgery) -> None:
+    """Put a fixed module in front that takes the logarithm of features with long tails, and then standardises all.
+
+    Source: Box and Cox 1964, "An Analysis of Transformations", of which this is λ = 0; for numbers of either sign.
+    """
+    values = _input_values(surgery)
+    features = _with_long_tails(values) if values.ndim <= 3 and np.isfinite(values).all() else []
+    if not features:
+        raise CannotApply("there is no feature with a long tail that a logarithm would make shorter")
+    Logarithm = surgery.define("Logarithm")
+    surgery.put("", surgery.new("Sequential", surgery.fitted(Logarithm(values, features)), surgery.subject.model))
+    surgery.statements.append(
+        f"model = nn.Sequential(Logarithm(inputs, {features}), model)  # inputs: those to train on"
+    )
+    surgery.words.append(
+        f"a fixed module in front that takes logarithms of {len(features)} inputs with long tails and standardises all"
+    )
+
+
+def _with_long_tails(values: np.ndarray) -> list[int]:
+    """The features some of whose values lie very far out, and less than half as far where logarithms are taken."""
+    rows = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    size = np.maximum(np.quantile(np.abs(rows), 0.05, axis=0), 1e-30)
+    farthest, then = (_farthest(x) for x in (rows, np.sign(rows) * np.log1p(np.abs(rows) / size)))
+    return np.flatnonzero((farthest > LONG_TAIL) & (then < farthest / 2)).tolist()
+
+
+def _farthest(rows: np.ndarray) -> np.ndarray:
+    """By how many standard deviations the farthest value of each feature differs from its mean."""
+    return np.abs(rows - rows.mean(0)).max(0) / np.maximum(rows.std(0), 1e-30)
 
 
 # The loss -----------------------------------------------------------------------------------------------------------
@@ -318,9 +362,11 @@ def _for_two_classes(surgery: Surgery, seen: Loss) -> None:
 
 
 def _for_numbers(surgery: Surgery, seen: Loss) -> None:
-    """mse_loss, or the loss there was, on outputs of any size and of the targets' shape."""
+    """mse_loss, or the loss there was, on outputs that reach the targets and are of their shape."""
     last = seen.follows[0] if seen.follows else ""
-    if last in LAST_MODULES and last not in ("leaky_relu", "softplus") and not _removed(surgery, seen, last):
+    meant = surgery.code != "loss-activation-mismatch" and _reaches(last, seen)
+    fits = meant or last not in LAST_MODULES or last in ("leaky_relu", "softplus")
+    if not fits and not _removed(surgery, seen, last) and not _left_out(surgery, seen.follows_path, last):
         raise CannotApply(_by_hand(surgery, seen, last))
     regression = ("mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss")
     name = seen.name if seen.name in regression else "mse_loss"
@@ -332,6 +378,20 @@ def _for_numbers(surgery: Surgery, seen: Loss) -> None:
     if int(np.prod(seen.output_shape)) != int(np.prod(seen.targets_shape)):
         raise CannotApply(f"outputs {seen.output_shape} and targets {seen.targets_shape} differ in number")
     _put_loss(surgery, name, "shaped" if reshaped else "as they are", "as they are", seen)
+
+
+_RANGES = {
+    "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hardtanh": (-1.0, 1.0), "relu6": (0.0, 6.0),
+    "relu": (0.0, math.inf),
+}  # fmt: skip
+"""Between which numbers the outputs of activations lie; those of the others do not lie anywhere one by one."""
+
+
+def _reaches(last: str, seen: Loss) -> bool:
+    """Whether all targets lie where an activation's outputs do, so that it may be meant to be there."""
+    low, high = _RANGES.get(last, (0.0, 0.0))
+    assert seen.targets is not None
+    return low <= seen.targets.smallest <= seen.targets.largest <= high
 
 
 def _put_loss(surgery: Surgery, name: str, outputs: str, targets: str, seen: Loss) -> None:
@@ -353,7 +413,8 @@ def _put_loss(surgery: Surgery, name: str, outputs: str, targets: str, seen: Los
 def _removed(surgery: Surgery, seen: Loss, last: str) -> bool:
     """Whether the last activation was a module, which is now the identity, or a call that could be left out."""
     if surgery.kind(seen.follows_path) != LAST_MODULES[last]:
-        return last not in _UNDONE and _left_out(surgery, seen.follows_path, last)
+        undone = last in _UNDONE and (last != "softmax" or seen.sums_to_one > ALONG_CLASSES)
+        return not undone and _left_out(surgery, seen.follows_path, last)
     if any(layer.activation and layer.activation.path == seen.follows_path for layer in surgery.exam.layers[:-1]):
         return False  # the same module serves hidden layers too
     surgery.put(seen.follows_path, surgery.new("Identity"))
@@ -364,6 +425,10 @@ def _removed(surgery: Surgery, seen: Loss, last: str) -> bool:
 
 _UNDONE = frozenset({"softmax", "sigmoid", "log_softmax"})
 """What a loss can undo, or is defined on."""
+
+
+ALONG_CLASSES = 0.99
+"""Share of an output's rows that sum to 1 where softmax was taken along them, rather than along another axis."""
 
 
 def _left_out(surgery: Surgery, path: str, last: str) -> bool:
@@ -399,9 +464,7 @@ def _calls(surgery: Surgery, path: str, name: str) -> int:
 
 
 def _by_hand(surgery: Surgery, seen: Loss, last: str) -> str:
-    return (
-        f"{last} is called as a function in the forward of {seen.follows_path or surgery.exam.model}; take it out there"
-    )
+    return f"{last} is called as a function in {surgery.forward_of(seen.follows_path)}; take it out there"
 
 
 def _widen_output(surgery: Surgery, classes: int) -> None:

@@ -58,6 +58,29 @@ class Calls:
         return None if self.seen == self.left_out else given
 
 
+@dataclass
+class Reshapes:
+    """What is brought into rows of so many numbers is brought into longer ones, where it has an axis of that length.
+
+    Attributes:
+        old, new: lengths of the rows.
+    """
+
+    old: int
+    new: int
+
+    def begin(self) -> None:
+        pass
+
+    def __call__(self, name: str, given: Sequence[Any], where: Callable, absolute: Callable) -> Sequence[Any] | None:
+        if canonical(name) not in ("reshape", "view"):
+            return given
+        x, *sizes = given
+        shape = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else tuple(sizes)
+        longer = shape and shape[-1] == self.old and self.new in tuple(x.shape)[1:]
+        return (x, (*shape[:-1], self.new)) if longer else given
+
+
 LEAST = 1e-6
 """What logarithms, roots and divisors are kept from 0 by."""
 

@@ -21,7 +21,7 @@ from chainrule.ops import elementwise
 
 PARTS = make_parts(nn, tensor, numpy.concat, numpy.where, __name__)
 Residual, Normalized, Standardize = PARTS.Residual, PARTS.Normalized, PARTS.Standardize
-Whiten, TruncatedTime = PARTS.Whiten, PARTS.TruncatedTime
+Whiten, Logarithm, TruncatedTime = PARTS.Whiten, PARTS.Logarithm, PARTS.TruncatedTime
 Tapped, Bridged = PARTS.Tapped, PARTS.Bridged
 
 
@@ -41,6 +41,7 @@ class Recorded(nn.Module):
             return self.inner(*inputs, **options)
 
 
+_reshape: Callable[..., Tensor] = vars(Tensor)["reshape"]
 _detach, _numpy, _record = Tensor.detach, Tensor.numpy, state._Recording.__enter__
 
 
@@ -83,11 +84,15 @@ class Altered(nn.Module):
                 given = self.rule(primitive.name, args, numpy.where, numpy.abs)
                 return args[0] if given is None else usual(primitive, *given, **kwargs)
 
+        def reshaped(x: Tensor, *shape: Any, **options: Any) -> Tensor:
+            given = self.rule("reshape", (x, *shape), numpy.where, numpy.abs)
+            return x if given is None else _reshape(*given, **options)
+
         self.rule.begin()
         with ExitStack() as exchanged:
             exchanged.enter_context(_exchanged(Primitive, "__call__", altered))
             exchanged.enter_context(_exchanged(Gated, "__call__", lambda *_: None))  # one by one, then
-            for name, method in _OPERATORS.items():
+            for name, method in (*_OPERATORS.items(), ("reshape", reshaped)):
                 exchanged.enter_context(_exchanged(Tensor, name, method))
             return self.inner(*inputs, **options)
 

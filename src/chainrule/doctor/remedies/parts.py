@@ -24,6 +24,7 @@ class Parts:
     Normalized: Any
     Standardize: Any
     Whiten: Any
+    Logarithm: Any
     TruncatedTime: Any
     Tapped: Any
     Bridged: Any
@@ -77,11 +78,12 @@ def make_parts(nn: Any, tensor: Callable, concat: Callable, where: Callable, hom
             return where(y == y, y, 0.0)  # NaN differs from itself
 
     class Whiten(nn.Module):
-        """The features of a table turned and stretched so that in the examples given they are uncorrelated."""
+        """The features (last axis) turned and stretched so that in the examples given they are uncorrelated."""
 
         def __init__(self, examples):
             super().__init__()
             x = np.asarray(examples, dtype=np.float64)
+            x = x.reshape(-1, x.shape[-1])
             scale = np.where(x.std(0) > 0, x.std(0), 1)
             variances, directions = np.linalg.eigh(np.cov(x / scale, rowvar=False, bias=True))
             kept = variances > 1e-6 * variances[-1]  # what never varies stays out
@@ -92,6 +94,25 @@ def make_parts(nn: Any, tensor: Callable, concat: Callable, where: Callable, hom
 
         def forward(self, x):
             return (x - self.mean) @ self.matrix
+
+    class Logarithm(nn.Module):
+        """Features brought to mean 0 and variance 1, those of some numbers as log(1 + |x|/size) with the sign of x."""
+
+        def __init__(self, examples, features):
+            super().__init__()
+            x = np.asarray(examples, dtype=np.float64).reshape(-1, np.shape(examples)[-1])
+            far = np.isin(np.arange(x.shape[1]), features)
+            size = np.quantile(np.abs(x), 0.05, axis=0)
+            size = np.where(size > 0, size, np.maximum(np.abs(x).mean(0), 1e-30))
+            y = np.where(far, np.sign(x) * np.log1p(np.abs(x) / size), x)
+            std = np.where(y.std(0) > 1e-6 * np.abs(y.mean(0)), y.std(0), 1)
+            self.register_buffer("far", tensor(far))
+            for name, values in (("size", size), ("mean", y.mean(0)), ("std", std)):
+                self.register_buffer(name, tensor(values.astype(np.float32)))
+
+        def forward(self, x):
+            logarithm = (abs(x) / self.size + 1).log()
+            return (where(self.far, where(x < 0, -logarithm, logarithm), x) - self.mean) / self.std
 
     class TruncatedTime(nn.Module):
         """A recurrent layer whose gradient goes back `steps` time steps at most: the state between is detached."""
@@ -140,7 +161,7 @@ def make_parts(nn: Any, tensor: Callable, concat: Callable, where: Callable, hom
             made = made if self.part is None else made[self.part]
             return self.inner(x + (made - made.detach()) if self.exact else made, *inputs, **options)
 
-    kinds = (Residual, Normalized, Standardize, Whiten, TruncatedTime, Tapped, Bridged)
+    kinds = (Residual, Normalized, Standardize, Whiten, Logarithm, TruncatedTime, Tapped, Bridged)
     made = {kind.__name__: kind for kind in kinds}
     sources = {name: dedent(inspect.getsource(kind)) for name, kind in made.items()}
     for name, kind in made.items():  # as if they were written there: a model with them can be saved

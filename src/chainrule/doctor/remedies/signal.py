@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from chainrule.doctor.measurements import Examination, Layer
 from chainrule.doctor.remedies import recurrent
 from chainrule.doctor.remedies.surgery import CannotApply, Surgery
@@ -105,13 +107,19 @@ def initialize(surgery: Surgery, layers: Sequence[tuple[Layer, str]]) -> None:
     ways: dict[tuple[str, ...], list[str]] = {}
     shrunk = _ends_of_branches(surgery.exam)
     branches = max(len(shrunk), 1)
+    scaled: dict[str, list[str]] = {}
     for layer, activation in layers:
         if layer.kind == "recurrent" and any(".weight_hh" in f".{path}" for path in layer.parameters):
             recurrent.initialize(surgery, layer)
             continue
         owned = dict(surgery.subject.parameters())
         present = [path for path in _parameters_at(layer, modules) if path in owned]
+        factors = [path for path in present if _is_factor(path, owned[path], modules.get(layer.path), surgery.nn)]
+        if factors:
+            scaled[layer.path] = factors
         for path in present:
+            if path in factors:
+                continue
             many = len(owned[path].shape) >= 2
             flipped = layer.kind == "product" and type(modules.get(layer.path)).__name__ != "Linear"
             way = _way(layer, activation, len(owned[path].shape), flipped) if many else ("zeros_", "0")
@@ -126,6 +134,38 @@ def initialize(surgery: Surgery, layers: Sequence[tuple[Layer, str]]) -> None:
         names = dict.fromkeys(_SOURCES[way[0]] for way in ways if way[0] in _SOURCES)
         places = ", ".join(drawn) if len(drawn) <= 6 else f"{len(drawn)} layers"
         surgery.words.append(f"weights of {places} drawn anew ({', '.join(names)}), biases 0")
+    _fit_factors(surgery, scaled)
+
+
+def _is_factor(path: str, parameter: Any, module: Any, nn: Any) -> bool:
+    """Whether a parameter of a layer of the user's own is no bias, but what its weights are multiplied by."""
+    own = module is not None and not hasattr(nn, type(module).__name__)
+    return own and len(parameter.shape) < 2 and "bias" not in path.rpartition(".")[2]
+
+
+def _fit_factors(surgery: Surgery, scaled: dict[str, list[str]]) -> None:
+    """Bring factors of weights, layer after layer, to where the layer's output on the batch has variance 1.
+
+    Source: Salimans and Kingma 2016, "Weight Normalization", section 3.
+    """
+    for path, factors in scaled.items():
+        made: list[float] = []
+        hook = surgery.modules[path].register_forward_hook(
+            lambda _, given, output, made=made: made.append(float(surgery.numbers(output).std()))
+        )
+        try:
+            with surgery.subject.undisturbed(), surgery.subject.quietly(), np.errstate(all="ignore"):
+                surgery.subject.run()
+        finally:
+            hook.remove()
+        if not made or not 0 < made[0] < math.inf:
+            continue
+        factor = float(f"{1 / made[0]:.3g}")
+        owned = dict(surgery.subject.parameters())
+        for name in factors:
+            surgery.tools.fill(owned[name], surgery.numbers(owned[name]) * factor)
+            surgery.statements.append(f'parameters["{name}"].data = parameters["{name}"].data * {factor:g}')
+        surgery.words.append(f"{', '.join(factors)} times {factor:g}, so that what {path} makes has variance 1")
 
 
 def _ends_of_branches(exam: Examination) -> set[str]:
@@ -307,7 +347,7 @@ def usual_normalization(surgery: Surgery) -> None:
     """Make normalisations anew whose first values or statistics are not what they usually are."""
     odd = tuple(path for path, module in _normalizations(surgery).items() if _odd(surgery, module))
     if not odd:
-        raise CannotApply("there is no normalisation with unusual statistics, scale or momentum")
+        raise CannotApply("there is no normalisation with unusual statistics, scale, shift or momentum")
     surgery.where = odd
     _mend(surgery)
 
@@ -320,22 +360,31 @@ _NORMALIZATION = re.compile(r"(Batch|Layer|Group|RMS|Instance)Norm(\dd)?")
 
 
 def _odd(surgery: Surgery, module: Any) -> bool:
-    """Whether a normalisation has a scale near 0, a large ε, statistics that hardly move, or none that are taken."""
-    scale = getattr(module, "weight", None)
-    small = scale is not None and float(abs(surgery.numbers(scale)).mean()) < SMALL_SCALE
-    return small or _stands_still(module) or not module.training or (module.eps or 0.0) > LARGE_EPSILON
+    """Whether a normalisation has a scale near 0, a shift that nothing it makes comes across, a large ε, statistics
+    that hardly move, or none that are taken.
+    """
+    scale, shift = (
+        None if parameter is None else float(abs(surgery.numbers(parameter)).mean())
+        for parameter in (getattr(module, "weight", None), getattr(module, "bias", None))
+    )
+    small = scale is not None and scale < SMALL_SCALE
+    shifted = shift is not None and shift > FAR * (scale or 1.0)
+    return small or shifted or _stands_still(module) or not module.training or (module.eps or 0.0) > LARGE_EPSILON
 
 
-SMALL_SCALE, LARGE_EPSILON, SLOW = 0.05, 0.1, 0.01
-"""A scale usually starts at 1, ε is 1e-5, and a momentum is 0.1."""
+SMALL_SCALE, LARGE_EPSILON, SLOW, FAR = 0.05, 0.1, 0.01, 3.0
+"""A scale usually starts at 1, ε is 1e-5, and a momentum is 0.1; of numbers of variance 1 hardly any is beyond 3."""
 
 
 def _mend(surgery: Surgery) -> None:
     present = _normalizations(surgery)
+    seen = {norm.path: norm for norm in surgery.exam.normalizations}
+    dead = {path for path, norm in seen.items() if norm.dead or norm.examples < ENOUGH_EXAMPLES // 4}
     sick = {path: m for path, m in present.items() if surgery.concerns(path) or _stands_still(m)}
+    if not surgery.where:  # of all there are, those that show something, if any do
+        sick = {path: m for path, m in sick.items() if path in dead or _odd(surgery, m)} or sick
     if not sick:
         raise CannotApply("the normalisation is called as a function in a forward; it is no module that can be mended")
-    seen = {norm.path: norm for norm in surgery.exam.normalizations}
     for path, module in sick.items():
         norm = seen.get(path)
         few = norm is not None and norm.uses_batch and norm.examples < ENOUGH_EXAMPLES // 4

@@ -88,6 +88,22 @@ def batch_size(surgery: Surgery) -> None:
     surgery.statements.append(f"# in the training loop:  batches of {USUAL_BATCH} examples")
 
 
+def all_parameters(surgery: Surgery) -> None:
+    """Give the optimiser the trainable parameters that it does not hold."""
+    subject = surgery.subject
+    if subject.optimizer is None:
+        raise CannotApply("no optimiser was given that could lack parameters")
+    held = {id(p) for group in subject.optimizer.param_groups for p in group["params"]}
+    missing = [(path, p) for path, p in subject.parameters() if subject.requires_grad(p) and id(p) not in held]
+    if not missing:
+        raise CannotApply("the optimizer holds it; let the forward use what it makes, or take it out of the network")
+    group = subject.optimizer.param_groups[0]
+    group["params"] = [*group["params"], *(p for _, p in missing)]
+    paths = [path for path, _ in missing]
+    named = ", ".join(paths) if len(paths) <= 6 else f"{len(paths)} parameters"
+    surgery.words.append(f"the optimizer made to move {named} too")
+
+
 def learning_rate(surgery: Surgery) -> None:
     """The learning rate of a range test, with the optimiser there is."""
     subject = surgery.subject

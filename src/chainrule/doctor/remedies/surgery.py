@@ -121,9 +121,24 @@ class Surgery:
         module = self.modules.get(path)
         return "" if module is None else type(module).__name__
 
+    def forward_of(self, path: str) -> str:
+        """The forward of the module at a path, or of the nearest one around it that is the user's, and its line."""
+        module = self.modules.get(path)
+        while path and (module is None or type(module).__module__.startswith((self.nn.__name__, "chainrule."))):
+            path = path.rpartition(".")[0]
+            module = self.modules.get(path)
+        code = getattr(getattr(type(module), "forward", None), "__code__", None)
+        line = "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
+        return f"the forward of {path or self.exam.model}{line}"
+
     def numbers(self, parameter: Any) -> np.ndarray:
         """A parameter's values in NumPy."""
         return np.array(statistics.as_numpy(self.subject.array(parameter)))
+
+    def run(self) -> None:
+        """Run the network as it is now on the batch; what it raises goes on."""
+        with self.subject.undisturbed(), self.subject.quietly(), np.errstate(all="ignore"):
+            self.subject.run()
 
     # Changing ---------------------------------------------------------------------------------------------------
 

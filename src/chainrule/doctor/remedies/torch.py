@@ -17,7 +17,7 @@ from chainrule.doctor.subjects import Subject
 
 PARTS = make_parts(nn, torch.tensor, torch.concat, torch.where, __name__)
 Residual, Normalized, Standardize = PARTS.Residual, PARTS.Normalized, PARTS.Standardize
-Whiten, TruncatedTime = PARTS.Whiten, PARTS.TruncatedTime
+Whiten, Logarithm, TruncatedTime = PARTS.Whiten, PARTS.Logarithm, PARTS.TruncatedTime
 Tapped, Bridged = PARTS.Tapped, PARTS.Bridged
 
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from chainrule.doctor.measurements import Activation, Layer
 from chainrule.doctor.remedies.calls import exchange
+from chainrule.doctor.remedies.operations import Reshapes
 from chainrule.doctor.remedies.signal import initialize
 from chainrule.doctor.remedies.surgery import CannotApply, Surgery
-from chainrule.doctor.vocabulary import BOUNDED, RECTIFIERS
+from chainrule.doctor.vocabulary import ACTIVATIONS, BOUNDED, RECTIFIERS
 
 MODULES = {
     "relu": "ReLU", "leaky_relu": "LeakyReLU", "elu": "ELU", "gelu": "GELU", "silu": "SiLU", "softplus": "Softplus",
@@ -25,7 +26,7 @@ _LEAKY = "LeakyReLU(0.1)"
 
 def activation(surgery: Surgery) -> None:
     """Exchange activations: those that saturate for ReLU, rectifiers that are off for leaky ones."""
-    found = [a for a in _hidden(surgery) if a.name in MODULES and _replacement(a.name, surgery.code)]
+    found = [a for a in _hidden(surgery) if a.name in MODULES and _replacement(a, surgery.code)]
     if not found and not surgery.exam.activations and surgery.code == "cannot-overfit-batch":
         _put_activations(surgery)
         return
@@ -37,13 +38,12 @@ def activation(surgery: Surgery) -> None:
     if not swapped and _exchanged_calls(surgery, found):
         return
     if not swapped:
-        where = found[0].path or surgery.exam.model
         raise CannotApply(
-            f"{found[0].name} is called as a function in the forward of {where}; use a module "
+            f"{found[0].name} is called as a function in {surgery.forward_of(found[0].path)}; use a module "
             f"(nn.{MODULES[found[0].name]}), or exchange the call there by hand"
         )
-    for new in dict.fromkeys(_replacement(a.name, surgery.code) for a in swapped.values()):
-        paths = [path for path, a in swapped.items() if _replacement(a.name, surgery.code) == new]
+    for new in dict.fromkeys(_replacement(a, surgery.code) for a in swapped.values()):
+        paths = [path for path, a in swapped.items() if _replacement(a, surgery.code) == new]
         old = ", ".join(sorted({MODULES[swapped[path].name] for path in paths}))
         for path in paths:
             surgery.put(path, surgery.new("LeakyReLU", 0.1) if new == _LEAKY else surgery.new("ReLU"))
@@ -58,7 +58,7 @@ def activation(surgery: Surgery) -> None:
 def _exchanged_calls(surgery: Surgery, found: list[Activation]) -> bool:
     """Whether activations that forwards call as functions could be exchanged for relu there."""
     last = surgery.exam.layers[-1].activation
-    calls = {a.path: a.name for a in found if _replacement(a.name, surgery.code) == "ReLU"}
+    calls = {a.path: a.name for a in found if _replacement(a, surgery.code) == "ReLU"}
     if last is not None:
         calls.pop(last.path, None)  # that forward makes the output with one
     functional, modules = surgery.nn.functional, surgery.modules
@@ -102,10 +102,17 @@ _OFF = frozenset({"dying-relu", "vanishing-gradient", "slow-convergence", "canno
 """Findings that units which are off may be the cause of."""
 
 
-def _replacement(name: str, code: str) -> str:
+STRAIGHT = 0.95
+"""Root mean square of the local derivative, as a share of its maximum, from which an activation is as good as none."""
+
+
+def _replacement(activation: Activation, code: str) -> str:
+    """What to put in the place of an activation; empty where it can stay."""
+    name = activation.name
     if name in RECTIFIERS - {"hardtanh"}:
         return _LEAKY if code in _OFF else ""
-    return "ReLU" if name in BOUNDED or name in ("softplus", "log_expit") else ""
+    straight = code == "cannot-overfit-batch" and activation.slope > STRAIGHT * ACTIVATIONS[name]
+    return "ReLU" if straight or name in BOUNDED or name in ("softplus", "log_expit") else ""
 
 
 def _listed(paths: list[str]) -> str:
@@ -128,7 +135,7 @@ def bounded_state(surgery: Surgery) -> None:
     if not layers:
         raise CannotApply("there is no plain recurrent layer of rectified units")
     for layer in layers:
-        _replaced(surgery, layer.path, _MAKES, modules[layer.path].hidden_size, nonlinearity="tanh")
+        _replaced(surgery, layer.path, {}, nonlinearity="tanh")
         surgery.words.append(f"tanh instead of relu in {layer.path}")
     initialize(surgery, [(layer, "linear") for layer in layers])
 
@@ -137,12 +144,44 @@ def bounded_state(surgery: Surgery) -> None:
 
 
 def width(surgery: Surgery) -> None:
-    """Widen a bottleneck to the narrower of the widths around it, and what reads it with it."""
-    modules = surgery.modules
-    chain = [path for path, module in modules.items() if type(module).__name__ in _MAKES]
+    """Widen a bottleneck to the narrower of the widths around it, and what reads it with it: the layer after it, or all
+    layers that count on its width; and so a forward that brings what it makes into that shape.
+    """
+    chain = [path for path, module in surgery.modules.items() if type(module).__name__ in _MAKES]
     k = _narrowest(surgery, chain)
+    wide = _wide_enough(surgery, chain, k)
+    found, model = surgery.modules, surgery.subject.model
+    said = len(surgery.words), len(surgery.statements)
+    problems: list[str] = []
+    for widen, reshapes in ((_widen, False), (_widen_throughout, False), (_widen, True), (_widen_throughout, True)):
+        surgery.subject.seed(surgery.seed)
+        try:
+            treated = widen(surgery, chain, k, wide)
+            if reshapes:
+                _reshaped(surgery, _made_by(found[chain[k]]), _made_by(surgery.modules[chain[k]]))
+            surgery.run()
+        except Exception as error:  # what the forward makes of other shapes is anybody's guess
+            problems += [str(error).strip().partition("\n")[0]]
+            surgery.put("", model)
+            for path, module in found.items():
+                if path:
+                    surgery.put(path, module)
+            del surgery.words[said[0] :], surgery.statements[said[1] :]
+        else:
+            _draw_widened(surgery, treated)
+            return
+    raise CannotApply(
+        problems[0] if len(chain) == k + 1 else f"the network does not run with a wider {chain[k]}: {problems[0]}"
+    )
+
+
+def _widen(surgery: Surgery, chain: list[str], k: int, wide: int) -> list[str]:
+    """Widen a layer and the one after it, with normalisations between them. Paths of the two."""
+    if len(chain) == k + 1:
+        raise CannotApply(f"no layer is known that reads {chain[k]}")
+    modules = surgery.modules
     path, after = chain[k], chain[k + 1]
-    old, wide = _made_by(modules[path]), _wide_enough(surgery, chain, k)
+    old = _made_by(modules[path])
     order = [*modules]
     between = [
         place
@@ -151,14 +190,49 @@ def width(surgery: Surgery) -> None:
     ]
     if _taken_by(modules[after]) % old:
         raise CannotApply(f"{after} reads {_taken_by(modules[after])} numbers, and {path} makes {old}")
-    _replaced(surgery, path, _MAKES, wide)
+    _replaced(surgery, path, {_MAKES[surgery.kind(path)]: wide})
     made = _made_by(surgery.modules[path])
     for place in between:
-        _replaced(surgery, place, _NORMALIZES, made)
-    _replaced(surgery, after, _TAKES, made, times=_taken_by(modules[after]) // old)
+        _replaced(surgery, place, {_NORMALIZES[surgery.kind(place)]: made})
+    if surgery.kind(after) not in _TAKES:
+        raise CannotApply(f"{after} is no layer of nn that could be made to read more")
+    _replaced(surgery, after, {_TAKES[surgery.kind(after)]: made * (_taken_by(modules[after]) // old)})
     surgery.words.append(f"{path} widened from {old} to {made} units, and {after} with it")
-    layers = [layer for layer in surgery.exam.layers if layer.path in (path, after) and layer.kind == "linear"]
-    if len(layers) == 2:
+    return [path, after]
+
+
+def _widen_throughout(surgery: Surgery, chain: list[str], k: int, wide: int) -> list[str]:
+    """Widen all layers that make or read as many numbers as a layer makes, but for the network's answers."""
+    modules = surgery.modules
+    narrow = modules[chain[k]]
+    old = int(getattr(narrow, _MAKES[surgery.kind(chain[k])]))
+    last = surgery.exam.layers[-1]
+    answers = last.path if last.kind != "product" else ""
+    changed = []
+    for path, module in modules.items():
+        kind = type(module).__name__
+        names = [table[kind] for table in (_MAKES, _TAKES, _NORMALIZES) if kind in table]
+        if path == answers:
+            names = [_TAKES[kind]] if kind in _TAKES else []
+        sizes = {name: wide for name in names if np.prod(getattr(module, name)) == old}
+        if sizes:
+            _replaced(surgery, path, sizes)
+            changed.append(path)
+    surgery.words.append(f"{', '.join(changed)} widened from {old} to {wide} units")
+    return changed
+
+
+def _reshaped(surgery: Surgery, old: int, new: int) -> None:
+    """Let a forward that brings what it makes into rows of so many numbers make longer rows."""
+    surgery.put("", surgery.tools.altered(surgery.subject.model, Reshapes(old, new)))
+    surgery.words.append(f"rows of {new} numbers instead of {old} made in the forward of {surgery.exam.model}")
+    surgery.statements.append(f"# in the forward of {surgery.exam.model}:  reshape to {new} numbers instead of {old}")
+
+
+def _draw_widened(surgery: Surgery, paths: list[str]) -> None:
+    """Draw two layers that were widened together for each other."""
+    layers = [layer for layer in surgery.exam.layers if layer.path in paths and layer.kind == "linear"]
+    if len(layers) == len(paths) == 2 and surgery.kind(paths[0]):
         initialize(surgery, [(layer, _activation_name(layer)) for layer in layers])
 
 
@@ -174,17 +248,25 @@ WIDTH_OF_WORDS = 16
 
 def _narrowest(surgery: Surgery, chain: list[str]) -> int:
     """The place of the layer named; where none is named, of one that is much narrower than those around it."""
-    hidden = range(len(chain) - 1)
+    last = surgery.exam.layers[-1]
+    read = bool(chain) and last.kind == "product" and last.path == chain[-1]  # its weights also read what it makes
+    hidden = range(len(chain) - (not read))
     if surgery.where:
         named = next((k for k in hidden if surgery.concerns(chain[k])), None)
         if named is None:
             raise CannotApply("no hidden layer was named as the bottleneck")
         return named
     sizes = [_made_by(surgery.modules[path]) for path in chain]
-    narrow = [k for k in hidden if MUCH_NARROWER * sizes[k] <= min(_around(surgery, chain, k))]
+    narrow = [k for k in hidden if MUCH_NARROWER * sizes[k] <= _usual_width(surgery, chain, k)]
     if not narrow:
         raise CannotApply(f"no hidden layer is {MUCH_NARROWER} times narrower than what is around it")
     return min(narrow, key=lambda k: sizes[k])
+
+
+def _usual_width(surgery: Surgery, chain: list[str], k: int) -> int:
+    """What there is around a layer; a state holds more than one step brings."""
+    around = min(_around(surgery, chain, k))
+    return max(around, WIDTH_OF_STATE) if surgery.kind(chain[k]) in _STATES else around
 
 
 def _around(surgery: Surgery, chain: list[str], k: int) -> tuple[int, int]:
@@ -192,13 +274,14 @@ def _around(surgery: Surgery, chain: list[str], k: int) -> tuple[int, int]:
     module = surgery.modules[chain[k]]
     kernel = getattr(module, "kernel_size", (1,)) if type(module).__name__.startswith("Conv") else (1,)
     reads = _taken_by(module) * int(np.prod(kernel)) or WIDTH_OF_WORDS
-    return reads, _made_by(surgery.modules[chain[k + 1]])
+    following = _made_by(surgery.modules[chain[k + 1]]) if k + 1 < len(chain) else reads
+    return reads, following
 
 
 def _wide_enough(surgery: Surgery, chain: list[str], k: int) -> int:
     kind = surgery.kind(chain[k])
     reads, makes = _around(surgery, chain, k)
-    if kind in ("RNN", "LSTM", "GRU", "RNNCell"):
+    if kind in _STATES:
         return max(reads, makes, WIDTH_OF_STATE)
     if kind == "Embedding":
         return max(makes, WIDTH_OF_WORDS)
@@ -210,15 +293,18 @@ _MAKES = {
     "Linear": "out_features", "Conv1d": "out_channels", "Conv2d": "out_channels", "Embedding": "embedding_dim",
     "ConvTranspose1d": "out_channels", "ConvTranspose2d": "out_channels",
     "RNN": "hidden_size", "LSTM": "hidden_size", "GRU": "hidden_size", "RNNCell": "hidden_size",
+    "LSTMCell": "hidden_size", "GRUCell": "hidden_size",
 }  # fmt: skip
 """What says how many numbers a layer makes of each example, place or step."""
 
 _TAKES = {
     "Linear": "in_features", "Conv1d": "in_channels", "Conv2d": "in_channels", "RNNCell": "input_size",
     "ConvTranspose1d": "in_channels", "ConvTranspose2d": "in_channels",
-    "RNN": "input_size", "LSTM": "input_size", "GRU": "input_size",
+    "RNN": "input_size", "LSTM": "input_size", "GRU": "input_size", "LSTMCell": "input_size", "GRUCell": "input_size",
 }  # fmt: skip
 """What says how many it takes."""
+
+_STATES = frozenset(kind for kind, size in _MAKES.items() if size == "hidden_size")
 
 _NORMALIZES = {"BatchNorm1d": "num_features", "BatchNorm2d": "num_features", "LayerNorm": "normalized_shape"}
 
@@ -245,6 +331,8 @@ _SIZES = {
     "LSTM": ("input_size", "hidden_size"),
     "GRU": ("input_size", "hidden_size"),
     "RNNCell": ("input_size", "hidden_size"),
+    "LSTMCell": ("input_size", "hidden_size"),
+    "GRUCell": ("input_size", "hidden_size"),
     "BatchNorm1d": ("num_features",),
     "BatchNorm2d": ("num_features",),
     "LayerNorm": ("normalized_shape",),
@@ -263,12 +351,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 _USUAL = {name: value for options in _OPTIONS.values() for name, value in options.items()}
 
 
-def _replaced(surgery: Surgery, path: str, sizes: dict[str, str], size: int, times: int = 1, **changes: Any) -> None:
-    """A new module like the one at a path, with one of its sizes another one, and changes of its options."""
+def _replaced(surgery: Surgery, path: str, sizes: dict[str, int], **changes: Any) -> None:
+    """A new module like the one at a path, with other sizes, and changes of its options."""
     old, kind = surgery.modules.get(path), surgery.kind(path)
-    if kind not in sizes or getattr(old, "proj_size", False):
+    if kind not in _SIZES or getattr(old, "proj_size", False):
         raise CannotApply(f"{path or surgery.exam.model} is no layer of nn that could be made wider")
-    given = [size * times if name == sizes[kind] else getattr(old, name) for name in _SIZES[kind]]
+    given = [sizes.get(name, getattr(old, name)) for name in _SIZES[kind]]
     group = "convolution" if kind.startswith("Conv") else "recurrent" if "hidden_size" in _SIZES[kind] else ""
     options: dict[str, Any] = {
         name: getattr(old, name, usual)

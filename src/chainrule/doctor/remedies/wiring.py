@@ -43,8 +43,10 @@ def _open(surgery: Surgery, exact: bool) -> None:
     if not opened:
         put_back()
         if not _bridged(surgery, exact) or _unreached(surgery.subject, lost):
+            cut = next((cut.path for cut in surgery.exam.cuts), "")
             raise CannotApply(
-                "the gradient's path is cut in a forward, between layers whose outputs and inputs differ in shape"
+                f"the gradient's path is cut in {surgery.forward_of(cut)}, between layers whose outputs and inputs "
+                "differ in shape; put something in that place that has a derivative"
             )
 
 
@@ -168,6 +170,59 @@ def _gap(surgery: Surgery) -> tuple[str, int | None, str] | None:
         for hook in hooks:
             hook.remove()
     return found[0] if found else None
+
+
+# Left out ------------------------------------------------------------------------------------------------------------
+
+
+def leaving_out(surgery: Surgery) -> None:
+    """Take out modules of the user's own that have no parameters and give back as many numbers as they are given.
+
+    Whatever they are for, the network runs without them; those that are activations stay.
+    """
+    activations = {activation.path for activation in surgery.exam.activations}
+    own = {
+        path: module
+        for path, module in surgery.modules.items()
+        if path and path not in activations and _is_own(module, surgery.nn)
+    }
+    changing = _changing(surgery.subject, own)
+    if not changing:
+        raise CannotApply("there is no module without parameters but those of nn that the network would run without")
+    for path in changing:
+        surgery.put(path, surgery.new("Identity"))
+        surgery.words.append(f"{path} ({type(own[path]).__name__}) taken out")
+    surgery.for_each(changing, "replace(path, nn.Identity())")
+
+
+def _is_own(module: Any, nn: Any) -> bool:
+    """Whether a module is neither one of the framework's nor made of others, and has nothing to learn."""
+    alone = not any(True for _ in module.children()) and not any(True for _ in module.parameters())
+    return alone and not hasattr(nn, type(module).__name__)
+
+
+def _changing(subject: Subject, modules: dict[str, Any]) -> list[str]:
+    """Paths of those modules that make other numbers of what they are given, in the same shape."""
+    found: dict[str, None] = {}
+
+    def looked_at(path: str, given: tuple, made: Any) -> None:
+        if len(given) != 1 or not hasattr(made, "shape") or tuple(given[0].shape) != tuple(made.shape):
+            return
+        before, after = (statistics.as_numpy(subject.array(x)) for x in (given[0], made))
+        if before.dtype == after.dtype and not np.array_equal(before, after):
+            found[path] = None
+
+    hooks = [
+        module.register_forward_hook(lambda _, given, made, path=path: looked_at(path, given, made))
+        for path, module in modules.items()
+    ]
+    try:
+        with subject.undisturbed(), subject.quietly(), np.errstate(all="ignore"):
+            subject.run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [*found]
 
 
 # Not finite ---------------------------------------------------------------------------------------------------------
