@@ -168,6 +168,73 @@ def branches(f, depth=3, width=16):
     return nn.Sequential(nn.Linear(64, width), *[Block() for _ in range(depth)], nn.Linear(width, 10))
 
 
+def _long_tails(f):
+    amounts = np.exp(3 * np.random.default_rng(0).standard_normal((1797, 64)))
+    return mlp(f), {"x": amounts.astype(np.float32)}
+
+
+def _own_module(f):
+    """Between two layers, something that leaves nothing for the rectifier after it."""
+    nn = f.nn
+    f.seed(0)
+
+    class MinusSquare(nn.Module):
+        def forward(self, x):
+            return -x * x
+
+    return nn.Sequential(nn.Linear(64, 24), MinusSquare(), nn.ReLU(), nn.Linear(24, 10)), {}
+
+
+def _half_held(f):
+    model = mlp(f)
+    return model, {"optimizer": f.optim.SGD(model[4].parameters(), lr=0.05)}
+
+
+def lengths(f, length):
+    """Layers whose rows have a direction, and a length as a parameter of its own."""
+    nn = f.nn
+    f.seed(0)
+
+    class Rows(nn.Module):
+        def __init__(self, fan_in, fan_out):
+            super().__init__()
+            self.direction = nn.Parameter(f.to(np.random.default_rng(fan_in).standard_normal((fan_out, fan_in)) / 1.0))
+            self.length = nn.Parameter(f.to(np.full(fan_out, length)))
+            self.to(f.nn.Linear(1, 1).weight.dtype)
+
+        def forward(self, x):
+            scale = self.length / (self.direction**2).sum(1).sqrt()
+            return nn.functional.linear(x, self.direction * scale.reshape(-1, 1))
+
+    return nn.Sequential(Rows(64, 24), nn.ReLU(), Rows(24, 24), nn.ReLU(), nn.Linear(24, 10))
+
+
+def _alike_sequences(f):
+    generator = np.random.default_rng(0)
+    common = 30 * generator.standard_normal((300, 20, 1))
+    x = (common + generator.standard_normal((300, 20, 3))).astype(np.float32)
+    return recurrent(f), {"x": x, "y": (x[:, -1, 0] > x[:, -1, 1]).astype(np.int64)}
+
+
+def _shared_width(f):
+    """A state of two numbers that is handed from layer to layer."""
+    nn = f.nn
+    f.seed(0)
+
+    class Handed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.reader, self.writer = nn.GRU(3, 2, batch_first=True), nn.GRUCell(4, 2)
+            self.out = nn.Linear(2, 2)
+
+        def forward(self, x):
+            state = self.reader(x)[1][0]
+            return self.out(self.writer(f.to(np.zeros((len(x), 4), np.float32)), state))
+
+    x = np.random.default_rng(0).standard_normal((300, 20, 3)).astype(np.float32)
+    return Handed(), {"x": x, "y": (x[:, -1, 0] > 0).astype(np.int64)}
+
+
 SICK = {
     "activation": (_deep_sigmoid, "vanishing-gradient", ()),
     "width": (_bottleneck, "bottleneck", ("2",)),
@@ -191,6 +258,12 @@ SICK = {
     "input-whitening": (mlp_of_two, "ill-conditioned", ()),
     "normalized branches": (lambda f: (branches(f), {}), "missing-normalization", ()),
     "width of a state": (_sequences, "bottleneck", ("rnn",)),
+    "input-logarithm": (_long_tails, "unscaled-input", ("0",)),
+    "leaving-out": (_own_module, "dying-relu", ()),
+    "all-parameters": (_half_held, "unused-parameter", ("0", "2")),
+    "factors of weights": (lambda f: (lengths(f, 0.1), {}), "wrong-initialization", ()),
+    "input-whitening of sequences": (_alike_sequences, "ill-conditioned", ()),
+    "width of several layers": (_shared_width, "bottleneck", ("reader",)),
 }
 """By what is done: how the sick network is made, the finding, and where."""
 
@@ -201,6 +274,9 @@ REMEDY_OF = {
     "missing activations": "activation",
     "normalized branches": "normalization",
     "width of a state": "width",
+    "factors of weights": "initialization",
+    "input-whitening of sequences": "input-whitening",
+    "width of several layers": "width",
 }
 
 

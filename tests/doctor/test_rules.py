@@ -9,8 +9,10 @@ import pytest
 import chainrule as cr
 from chainrule import nn
 from chainrule.doctor import CODES, Finding, Limits, Severity
+from chainrule.doctor.measurements import ThroughTime
 from chainrule.doctor.neighbours import relation
 from chainrule.doctor.rules import EFFECTS, judge, ordered, suspected
+from chainrule.doctor.rules.experience import knows_its_batch
 from chainrule.doctor.subjects import subject_of
 
 F = nn.functional
@@ -92,6 +94,21 @@ def test_many_layers_each_a_little_too_strong_explode():
 def test_a_bias_that_switches_units_off_is_found_where_it_is():
     model = changed(stack(3, nn.ReLU), 2, bias=lambda b: b - 20)
     assert causes(model)[0] == ("dying-relu", "2")
+
+
+def test_a_normalisation_that_switches_units_off_is_named_and_not_the_layer_before_it():
+    model = nn.Sequential(
+        nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 4)
+    )
+    assert causes(changed(model, 3, bias=lambda b: b - 20)) == [("dying-relu", "3")]
+
+
+def test_where_the_signal_fades_anyway_units_that_are_off_are_no_cause():
+    model = stack(24, nn.ReLU, width=8, init=False)
+    report = cr.diagnose(model, F.cross_entropy, (X, CLASSES))
+    assert max(a.zero_units for a in report.examination.activations) > Limits().dead_units
+    assert report.findings[0].code == "vanishing-gradient"
+    assert [f.severity for f in report.findings if f.code == "dying-relu"] == [Severity.NOTE]
 
 
 def test_saturation_is_found_where_it_is():
@@ -320,6 +337,13 @@ def test_the_factor_per_time_step_decides_whether_a_recurrence_vanishes_or_explo
 # The loss and the data ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("norm", "radius", "found"), [(8.0, 5.0, True), (8.0, 1.2, False), (2.0, 5.0, False)])
+def test_growth_over_a_few_steps_is_told_where_the_recurrent_weights_are_far_too_large(norm, radius, found):
+    exam = cr.diagnose(stack(1, nn.ReLU), F.cross_entropy, (X, CLASSES)).examination
+    time = ThroughTime("rnn", "lstm", (norm, *[1.0] * 7), (), norm ** (1 / 7), radius)
+    assert any(f.code == "bptt-exploding" for f in judge(replace(exam, time=(time,)), Limits())) == found
+
+
 @pytest.mark.parametrize(
     "loss, outputs, targets",
     [
@@ -464,11 +488,24 @@ def test_a_first_step_several_times_as_long_as_the_weights_is_too_long():
     assert first.evidence["longest_first_step"] > Limits().update_leap
 
 
-def test_a_first_step_that_throws_the_weights_far_is_too_long_even_where_the_loss_falls_again():
+def test_a_first_step_that_throws_the_weights_far_is_put_to_the_test_where_the_loss_falls_again():
     exam = trained(0.1, momentum=0.9).examination
     assert judge(exam, Limits()) == ()
     far = tuple(replace(t, update_ratios=(4.0, 0.01)) if t.kind == "same" else t for t in exam.trials)
-    assert [f.code for f in judge(replace(exam, trials=far), Limits())] == ["learning-rate-too-high"]
+    assert judge(replace(exam, trials=far), Limits()) == ()
+    assert "learning-rate-too-high" in [f.code for f in suspected(replace(exam, trials=far), Limits())]
+    quick = tuple(replace(t, best=None, longer=None) for t in far)  # nothing is put to the test
+    assert [f.code for f in judge(replace(exam, trials=quick), Limits())] == ["learning-rate-too-high"]
+
+
+def test_steps_that_are_long_because_inputs_are_tiny_are_none_too_long():
+    nn.random.manual_seed(0)
+    model = nn.Linear(20, 4)
+    small, classes = 0.1 * X, (X @ RNG.normal(size=(20, 4))).argmax(1)
+    optimizer = cr.optim.SGD(model.parameters(), lr=300.0)
+    report = cr.diagnose(model, F.cross_entropy, (small, classes), optimizer=optimizer, thorough=True)
+    assert report.examination.trials[0].update_ratios[0] > 3 * Limits().update_leap
+    assert report.healthy, report.findings
 
 
 def test_momentum_that_takes_hundreds_of_steps_to_settle_oscillates():
@@ -501,6 +538,22 @@ def test_effects_stand_behind_their_cause_and_say_so():
 def test_no_two_faults_bring_each_other_about():
     assert EFFECTS.keys() <= CODES.keys()
     assert not [(a, b) for a, effects in EFFECTS.items() for b in effects if a in EFFECTS.get(b, ())]
+
+
+def test_a_recurrence_that_explodes_is_why_the_gradient_of_its_layer_does_and_no_others():
+    in_time, there, elsewhere = (
+        Finding(code, layer, Severity.SEVERE, {}, "", (layer,))
+        for code, layer in (("bptt-exploding", "rnn"), ("exploding-gradient", "rnn"), ("exploding-gradient", "body"))
+    )
+    assert [f.code for f in ordered([there, in_time])] == ["bptt-exploding", "exploding-gradient"]
+    assert [f.follows_from for f in ordered([elsewhere, in_time])] == ["", ""]
+
+
+@pytest.mark.parametrize(("off", "first"), [(1.0, "dying-relu"), (0.9, "exploding-gradient")])
+def test_what_explodes_behind_a_layer_that_is_all_off_is_no_cause(off, first):
+    exploding = Finding("exploding-gradient", "", Severity.SEVERE, {}, "", ())
+    dying = Finding("dying-relu", "", Severity.SEVERE, {"zero_units": off}, "", ())
+    assert ordered([exploding, dying])[0].code == first
 
 
 def test_shuffled_labels_are_a_last_resort():
@@ -657,6 +710,24 @@ def test_what_keeps_a_network_from_learning_is_a_note_where_it_has_learned():
     assert [(f.code, f.severity) for f in report.findings] == [("wrong-initialization", Severity.NOTE)]
     changed(model, 4, weight=lambda w: np.random.default_rng(0).permutation(w))
     assert causes(model)[0][0] == "wrong-initialization"
+
+
+def test_large_answers_that_fit_the_targets_by_chance_are_none_that_were_learned():
+    targets = X @ RNG.normal(size=(20, 1)).astype(np.float32)
+    exam = cr.diagnose(stack(1, nn.ReLU, outputs=1), F.mse_loss, (X, targets)).examination
+    variance = float(targets.var())
+    for share, known in ((0.5, True), (1.1, False)):
+        loss = replace(exam.loss, value=share * variance, dealt=3 * variance, dealt_spread=0.1 * variance)
+        assert knows_its_batch(replace(exam, loss=loss), Limits()) == known
+
+
+def test_a_layer_of_constant_weights_was_not_trained_whatever_the_answers():
+    model = changed(stack(2, nn.ReLU), 2, weight=lambda w: 0 * w + 0.1, bias=lambda b: 0 * b)
+    exam = cr.diagnose(model, F.cross_entropy, (X, CLASSES)).examination
+    layers = [replace(layer, twins=0.9 if layer.path == "2" else layer.twins) for layer in exam.layers]
+    exam = replace(exam, layers=tuple(layers), loss=replace(exam.loss, value=0.1, dealt=2.0, dealt_spread=0.1))
+    assert knows_its_batch(exam, Limits())
+    assert [f.severity for f in judge(exam, Limits()) if f.code == "symmetric-initialization"] == [Severity.SEVERE]
 
 
 def test_inputs_that_are_all_0_are_told_as_such_and_not_by_what_they_do_to_units():
@@ -896,3 +967,80 @@ def test_states_that_a_recurrence_drives_to_their_ends_are_its_effect():
     report = cr.diagnose(Network(), F.cross_entropy, (x, CLASSES), optimizer=None)
     assert (report.findings[0].code, report.findings[0].layer) == ("bptt-exploding", "recur")
     assert {f.follows_from for f in report.findings if f.code == "saturated-activation"} <= {"bptt-exploding"}
+
+
+class BagOfWords(nn.Module):
+    """The mean of the vectors of the words that occur, or their sum."""
+
+    def __init__(self, mean):
+        super().__init__()
+        self.mean = mean
+        self.vectors, self.out = nn.Linear(400, 24, bias=False), nn.Linear(24, 4)
+        nn.init.normal_(self.vectors.weight)
+
+    def forward(self, counts):
+        vectors = self.vectors(counts)
+        return self.out(F.tanh(vectors / counts.sum(1, keepdims=True) if self.mean else vectors))
+
+
+@pytest.mark.parametrize(("mean", "found"), [(True, []), (False, [("wrong-initialization", "vectors")])])
+def test_large_weights_of_a_first_layer_are_right_where_a_few_words_are_counted_and_their_mean_taken(mean, found):
+    nn.random.manual_seed(0)
+    counts = np.random.default_rng(0).multinomial(20, np.full(400, 1 / 400), 64).astype(np.float32)
+    assert causes(BagOfWords(mean), batch=(counts, CLASSES)) == found
+
+
+class Scaled(nn.Module):
+    """Weights of variance 1, and a factor behind each layer that divides by the root of its fan-in; or not."""
+
+    def __init__(self, divides):
+        super().__init__()
+        self.first, self.second, self.out = nn.Linear(20, 64), nn.Linear(64, 64), nn.Linear(64, 4)
+        self.divides = divides
+        for layer in (self.first, self.second, self.out):
+            nn.init.normal_(layer.weight)
+
+    def forward(self, x):
+        for layer in (self.first, self.second):
+            x = F.relu(layer(x) * (2 / layer.in_features) ** 0.5 if self.divides else layer(x))
+        return self.out(x) / 8 if self.divides else self.out(x)
+
+
+@pytest.mark.parametrize(("divides", "found"), [(True, []), (False, [("wrong-initialization", "out")])])
+def test_large_weights_are_right_where_what_they_make_is_divided_by_as_much(divides, found):
+    nn.random.manual_seed(0)
+    assert causes(Scaled(divides)) == found
+
+
+def test_a_batch_without_the_rare_class_tells_nothing_of_what_was_learned():
+    nn.random.manual_seed(0)
+    model = nn.Linear(20, 1)
+    optimizer = cr.optim.SGD(model.parameters(), lr=0.5)
+    batch = X, np.zeros((64, 1), np.float32)
+    report = cr.diagnose(model, F.binary_cross_entropy_with_logits, batch, optimizer=optimizer, thorough=True)
+    assert report.examination.trials[0].learned is None
+    assert report.healthy, report.findings
+
+
+def test_a_line_through_noise_need_not_fit_its_batch_but_a_network_of_many_parameters_must():
+    nn.random.manual_seed(0)
+    model = nn.Linear(4, 1)
+    optimizer = cr.optim.Adam(model.parameters(), lr=0.01)
+    exam = cr.diagnose(model, F.mse_loss, (X[:, :4], NUMBERS), optimizer=optimizer, thorough=True).examination
+    assert judge(exam, Limits()) == ()
+    many = (replace(exam.parameters[0], shape=(1, 2000)), *exam.parameters[1:])
+    assert [f.code for f in judge(replace(exam, parameters=many), Limits())] == ["cannot-overfit-batch"]
+
+
+def test_a_bidirectional_layer_read_at_the_last_step_has_no_unused_parameter():
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.LSTM(4, 8, batch_first=True, bidirectional=True)
+            self.out = nn.Linear(16, 4)
+
+        def forward(self, x):
+            return self.out(self.rnn(x)[0][:, -1])
+
+    nn.random.manual_seed(0)
+    assert "unused-parameter" not in [code for code, _ in causes(Reader(), batch=(X.reshape(64, 5, 4), CLASSES))]

@@ -249,3 +249,26 @@ def test_shuffled_labels_are_no_better_than_luck_and_true_ones_far_beyond_it():
     true, false = (on_data(subject(mlp(OURS), data=(X, labels))) for labels in (Y, shuffled))
     assert true.beyond_chance > 10
     assert abs(false.beyond_chance) < 4
+
+
+def test_a_trial_raises_its_rate_as_the_warm_up_of_a_schedule_does():
+    def warmed():
+        model = mlp(OURS)
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        schedule = optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / 6, 1.0))
+        return model, optimizer, schedule
+
+    model, optimizer, _ = warmed()
+    patient = subject_of(model, nn.functional.cross_entropy, (X[:64], Y[:64]), optimizer=optimizer)
+    trial = on_batch(patient, steps=12, tuned=True)
+    model, optimizer, schedule = warmed()
+    losses = []
+    for _ in range(13):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(X[:64]), Y[:64])
+        loss.backward()
+        losses.append(float(loss.detach()))
+        optimizer.step()
+        schedule.step()
+    np.testing.assert_allclose(trial.losses, losses, rtol=1e-5)
+    assert "rise" not in patient.optimizer.param_groups[0]

@@ -148,8 +148,7 @@ def _freely(
     after = score_of(free, wanted)
     if not after.name:
         return None
-    value = after.value if after.name == "accuracy" else max(after.value, _in_order(free, wanted))
-    return Aim(after.name, before.value, value, wanted.size)
+    return Aim(after.name, before.value, after.value if after.name == "accuracy" else after.otherwise, wanted.size)
 
 
 def _without_ignored(free: np.ndarray, asked: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -161,9 +160,3 @@ def _without_ignored(free: np.ndarray, asked: np.ndarray, wanted: np.ndarray) ->
     if np.unique(wanted[~looked_at]).size != 1 or np.unique(wanted[looked_at]).size < 2:
         return free, wanted
     return np.moveaxis(free, axis, -1)[looked_at], wanted[looked_at]
-
-
-def _in_order(made: np.ndarray, wanted: np.ndarray) -> float:
-    """The squared rank correlation: answers may be logarithms, or in another unit."""
-    first, second = (np.argsort(np.argsort(x.reshape(-1))) for x in (made, wanted))
-    return float(max(np.corrcoef(first, second)[0, 1], 0.0) ** 2)

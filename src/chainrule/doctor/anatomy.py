@@ -602,7 +602,8 @@ def _sums_to_one(x: Any) -> float:
     if len(x.shape) < 2 or x.shape[-1] < 2:
         return 0.0
     rows = statistics.as_numpy(x).reshape(-1, x.shape[-1]).astype(np.float64)
-    return float(np.mean((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) < 1e-3)))
+    with np.errstate(invalid="ignore"):  # infinities of either sign
+        return float(np.mean((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) < 1e-3)))
 
 
 def inputs_of(subject: Subject) -> list[Input]:

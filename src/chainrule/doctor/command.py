@@ -30,7 +30,7 @@ chainrule doctor net.py:make --quick --json -      for a CI job: seconds, exit s
 chainrule.nn.Module or a torch.nn.Module; batch and data are (inputs, targets).
 """
 
-HEALTHY, FINDINGS, UNUSABLE = 0, 1, 2
+HEALTHY, FINDINGS = 0, 1
 _PARTS = ("model", "loss", "batch", "optimizer", "data", "clip_norm")
 
 

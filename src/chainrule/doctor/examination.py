@@ -6,7 +6,6 @@ Nothing is changed: random generators, buffers and `.grad` are as before, and no
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -35,14 +34,12 @@ def examine(subject: Subject) -> Examination:
         raise DoctorError(f"{type(subject.model).__name__} has no parameters: there is nothing to train")
     observer = Observer({subject.key(parameter): path for path, parameter in parameters})
     with subject.undisturbed(), np.errstate(all="ignore"):
-        started = time.perf_counter()
         with subject.observing(observer):
             output = _attempt(subject, "forward pass", subject.output)
             first = len(observer.events)
             loss = _attempt(subject, "loss", lambda: subject.loss(output))
             _check_scalar(loss)
             found = subject.gradients(loss, [p for _, p in parameters]) if subject.is_recorded(loss) else []
-        seconds = time.perf_counter() - started
         origin = find_origin(subject) if _is_suspect(subject, observer, loss, found) else None
     values = {path: subject.array(parameter) for path, parameter in parameters}
     gradients = dict(zip(values, found, strict=False))
@@ -67,7 +64,6 @@ def examine(subject: Subject) -> Examination:
         time=tuple(anatomy.loops()) if found else (),
         origin=origin,
         optimizer=subject.optimizer_options,
-        step_seconds=seconds,
     )
 
 

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
 
 from chainrule.doctor.bench import Bench, Outcome, better
 from chainrule.doctor.finding import Finding
+from chainrule.doctor.limits import Limits
 from chainrule.doctor.measurements import Examination, Experiment
 from chainrule.doctor.rates import adam, own_optimizer
 from chainrule.doctor.remedies import CannotApply, Treatment, apply
+from chainrule.doctor.rules.experience import trial_of
 from chainrule.doctor.scores import measured
 from chainrule.doctor.subjects import DoctorError, Subject
-from chainrule.doctor.training import Progress, silent, split_of
+from chainrule.doctor.training import Progress, silent, split_of, warming_up
 
 STEPS = 80
 """How long the copies are trained."""
@@ -31,6 +36,9 @@ unless it gets to good answers."""
 NOTABLY = 0.05
 """So much more counts against an untreated one that was trained longer, if it is more than chance too."""
 
+SEVERAL = 1.5
+"""Times the noise of a score: of a dozen experiments one comes out ahead by more than twice the standard error."""
+
 CLEARLY = 0.15
 """The same of another loss, which may be meant to answer otherwise, and of other steps, which may be meant to come."""
 
@@ -38,7 +46,9 @@ MISSING = 0.3
 """For other steps, so much of what is missing will do too."""
 
 HALF = 0.5
-"""The same of losses, where answers cannot be told right from wrong: what the treated one has left of the other's."""
+"""The same of losses, where answers cannot be told right from wrong: what the treated one has left of the other's. And
+so much of the treated one's R² an untreated one must have in the order of its answers, to be meant for something else.
+"""
 
 TESTS: dict[str, tuple[str, ...]] = {
     "wrong-initialization": ("initialization", "usual-initialization"),
@@ -51,14 +61,15 @@ TESTS: dict[str, tuple[str, ...]] = {
     "bptt-vanishing": ("initialization", "forget-gate-bias"),
     "bptt-exploding": ("initialization",),
     "bottleneck": ("width",),
-    "dead-batchnorm": ("batch-statistics", "normalization"),
+    "dead-batchnorm": ("batch-size", "batch-statistics", "normalization"),
     "unused-parameter": ("all-parameters",),
     "wrong-loss": ("loss",),
     "unscaled-input": ("input-scaling",),
     "ill-conditioned": ("input-whitening",),
     "always-clipped": ("clipping",),
     "learning-rate-too-high": ("a tenth", "a hundredth"),
-    "slow-convergence": ("tenfold", "optimizer"),
+    "learning-rate-too-low": ("tenfold", "a hundredfold", "tuned"),
+    "slow-convergence": ("optimizer",),
     "cannot-overfit-batch": ("regularization", "activation"),
 }
 """What takes each fault away, and nothing else as far as that can be: one that does proves it. Each is a remedy, but
@@ -67,17 +78,31 @@ for "batch-statistics": the network as it is, going by the statistics of what it
 """
 
 
-PACES = {"a tenth": 0.1, "a hundredth": 0.01, "tenfold": 10.0}
+PACES = {"a tenth": 0.1, "a hundredth": 0.01, "tenfold": 10.0, "a hundredfold": 100.0}
 """Learning rates to test with, as shares of the network's own."""
 
+FURTHER = {"a hundredfold": "tenfold"}
+"""What is only tested where something else helps already, but not enough to prove anything."""
+
 OF_STEPS = frozenset({
-    "always-clipped", "learning-rate-too-high", "slow-convergence", "ill-conditioned", "cannot-overfit-batch",
-    "unused-parameter",
+    "always-clipped", "learning-rate-too-high", "learning-rate-too-low", "slow-convergence", "ill-conditioned",
+    "cannot-overfit-batch", "unused-parameter",
 })  # fmt: skip
 """What is wrong with how the network's own optimiser gets on: no other one will do to test that."""
 
+OF_SHORT_STEPS = frozenset({"learning-rate-too-low", "slow-convergence"})
+"""What makes training slow, and is a fault where much is missing."""
+
 OF_INPUTS = frozenset({"unscaled-input", "ill-conditioned"})
-"""What slows training down all along: here the treated copy may be trained as long as the untreated one is at last."""
+"""What slows training down all along: here the treated copy may be trained as long as the untreated one is at last.
+So it may with larger batches, and with more units where the untreated one never learns anything.
+"""
+
+FEW = Limits().batchnorm_numbers
+"""A batch normalisation that sees fewer examples is tested with more of them."""
+
+FOLLOWING = 10
+"""In so many batches running statistics go two thirds of the way to the batches', with the usual momentum of 0.1."""
 
 ENOUGH = 0.9
 """Where a treated copy answers so well, nothing further is tested."""
@@ -106,12 +131,12 @@ def experiments(
     own = _Laboratory(bench, exam, None)
     with_adam = own if tuned is None else _Laboratory(bench, exam, tuned)
     made: list[Experiment] = []
-    for finding in suspected:
+    for finding in sorted(suspected, key=lambda finding: finding.code in OF_SHORT_STEPS):  # the others are causes of it
         of_steps, proved = finding.code in OF_STEPS, any(experiment.proves for experiment in made)
         if finding.code in OF_INPUTS and "warm_up" in exam.optimizer:
             continue  # slow steps are meant at first
-        if (of_steps and subject.optimizer is None) or (proved and finding.code == "slow-convergence"):
-            continue  # another optimiser does better than most, whatever the cause
+        if (of_steps and subject.optimizer is None) or (proved and finding.code in OF_SHORT_STEPS):
+            continue  # another rate or optimiser does better than most, whatever the cause
         made += (own if of_steps else with_adam).tests_of(finding)
         if made and made[-1].proves and made[-1].measure != "loss" and made[-1].treated > ENOUGH:
             break
@@ -149,8 +174,12 @@ class _Laboratory:
     def tests_of(self, finding: Finding) -> Iterator[Experiment]:
         """The experiments on one suspicion, up to the first that bears it out."""
         if self.untreated.value > 1 - NOTABLY:
-            return  # it does as well as can be
+            yield self._spared(finding)
+            return
+        helped: set[str] = set()
         for remedy in TESTS.get(finding.code, ()):
+            if remedy in FURTHER and FURTHER[remedy] not in helped:
+                continue
             try:
                 experiment = self._tested(remedy, finding)
             except (CannotApply, DoctorError):
@@ -158,6 +187,12 @@ class _Laboratory:
             yield experiment
             if experiment.proves:
                 return
+            helped |= {remedy} if experiment.treated - experiment.untreated > experiment.noise else set()
+
+    def _spared(self, finding: Finding) -> Experiment:
+        """What is known without an experiment of a network that does as well as can be."""
+        own = self.untreated
+        return _experiment(finding, "", ("it does as well as can be",), (own, own, own), proves=False)
 
     def _tested(self, remedy: str, finding: Finding) -> Experiment:
         if remedy == "batch-statistics":
@@ -169,7 +204,11 @@ class _Laboratory:
     def _treated(self, remedy: str, finding: Finding) -> Treatment:
         bench = self.bench
         if remedy in PACES:
-            return _paced(bench.subject, remedy)
+            return _paced(bench.subject, remedy, PACES[remedy])
+        if remedy == "tuned":
+            return _paced(bench.subject, "tuned on one batch, instead", self._factor_of_tuned())
+        if remedy == "batch-size" and self.exam.examples >= FEW:
+            raise CannotApply("larger batches make steps steadier, whatever is wrong")
         if finding.code == "cannot-overfit-batch" and remedy == "activation" and self.exam.activations:
             raise CannotApply("there are non-linearities")
         return apply(
@@ -184,44 +223,71 @@ class _Laboratory:
             progress=bench.progress,
         )
 
+    def _factor_of_tuned(self) -> float:
+        """By how much the rate is higher with which a copy learned the batch, where both are Adam's."""
+        trial, own = trial_of(self.exam, "same"), self.exam.optimizer.get("lr")
+        rate = None if trial is None else trial.best_rate
+        adam_like = str(self.exam.optimizer.get("name")).startswith("Adam")
+        if not (adam_like and rate and isinstance(own, float) and rate > 2 * PACES["a hundredfold"] * own > 0):
+            raise CannotApply("the tuned rate is another optimiser's, or is about one of those tested before")
+        return float(rate) / own
+
     def _compared(self, finding: Finding, remedy: str, treatment: Treatment) -> Experiment:
         trainee = self.bench.trainee(self._equipped(treatment.subject))
         self.bench.train(trainee, STEPS)
         treated, untreated, steps = trainee.outcome, self.untreated, STEPS
         later = self.later if better(treated, untreated) else untreated
         proves = _proves(finding.code, treated, untreated, later)
-        if not proves and finding.code in OF_INPUTS and better(treated, untreated):
-            steps = LONGER * STEPS
+        if not proves and self._goes_on(finding, remedy, treated):
+            steps, later = LONGER * STEPS, self.later
             self.bench.train(trainee, steps)
             treated = trainee.outcome
             proves = _ahead(treated, later)
         return _experiment(finding, remedy, treatment.words, (untreated, treated, later), proves, steps)
 
+    def _goes_on(self, finding: Finding, remedy: str, treated: Outcome) -> bool:
+        """Whether a treated copy is trained as long as the untreated one is at last."""
+        if remedy == "width":  # a wider one may start slowly, where this one never starts
+            return _knows_nothing(self.untreated) and _knows_nothing(self.later)
+        if (finding.code, remedy) == ("cannot-overfit-batch", "activation"):  # then there is more to be learned
+            return True
+        return (finding.code in OF_INPUTS or remedy == "batch-size") and better(treated, self.untreated)
+
     def _with_batch_statistics(self, finding: Finding) -> Experiment:
-        """The network's answers once more, as it goes by batches, after either time."""
+        """The network's answers by the running statistics and by the batch's, after either time."""
         if self.bench.split is None or not self.untreated.finite:
             raise CannotApply("there is no held-out data to go by running statistics on")
-        untreated, treated = self.untreated, self._in_training_mode()
+        untreated, treated = self._answers(by_batch=False), self._answers(by_batch=True)
         later, as_late = untreated, treated
-        if proves := _ahead(treated, untreated):
-            later, as_late = self.later, self._in_training_mode()
+        if (proves := _ahead(treated, untreated)) and self.later.finite:
+            later, as_late = self._answers(by_batch=False), self._answers(by_batch=True)
             proves = _ahead(as_late, later)
         words = ("it goes by the statistics of the batch in evaluation, too",)
         return _experiment(finding, "batch-statistics", words, (untreated, treated, later), proves)
 
-    def _in_training_mode(self) -> Outcome:
+    def _answers(self, by_batch: bool) -> Outcome:
+        """As the untreated copy stands: by the batch's statistics, or by running ones that had the time to follow.
+
+        While weights move fast the running ones are behind, and a little longer training mends that.
+        """
         copy, split = self._untreated.copy, self.bench.split
         assert copy is not None
         assert split is not None
-        with copy.undisturbed():
+        with copy.undisturbed(), copy.quietly(), np.errstate(all="ignore"):
             copy.model.train()
+            for batch in () if by_batch else islice(self.bench.batches(), FOLLOWING):
+                copy.output(batch)
+            copy.model.train(by_batch)
             loss, score = measured(copy, split.held_out)
         return replace(self._untreated.outcome, loss=loss, score=score)
 
     def _equipped(self, subject: Subject) -> Subject:
-        if self.tuned is None:
+        warm_up = float(self.exam.optimizer.get("warm_up", 1.0))
+        if self.tuned is None and warm_up == 1:
             return subject
         copy = subject.copy()
+        if self.tuned is None:
+            return warming_up(copy, warm_up)
         return adam(copy, self.tuned)
 
     @property
@@ -241,22 +307,24 @@ class _Laboratory:
         return self._later or self.untreated
 
 
-def _paced(subject: Subject, pace: str) -> Treatment:
+def _paced(subject: Subject, pace: str, factor: float) -> Treatment:
     """The network with another learning rate of its own optimiser."""
     copy = subject.copy()
-    rate = PACES[pace] * float(copy.optimizer.param_groups[0]["lr"])
+    rate = factor * float(copy.optimizer.param_groups[0]["lr"])
     return Treatment(own_optimizer(copy, rate), (f"learning rate {rate:.3g}, {pace} of it",), (), ())
 
 
 def _proves(code: str, treated: Outcome, untreated: Outcome, later: Outcome) -> bool:
     """Whether a treated network is so far ahead that it must be that.
 
-    Another loss may be meant to answer otherwise, as one that counts rare classes more; longer or shorter steps, and
-    others than the network's own, show where four times as many of them do not come to the same.
+    Another loss may be meant to answer otherwise, as one that counts rare classes more, or for something that goes with
+    the targets, such as their logarithm; longer or shorter steps, and others than the network's own, show where four
+    times as many of them do not come to the same.
     """
     if code == "wrong-loss":
-        return _clearly(treated, later)
-    if code == "slow-convergence" and treated.score.name:
+        worse = treated.score.value - later.score.value > CLEARLY  # it may lead to worse answers than one for all
+        return (worse or _clearly(treated, later)) and not _answers_otherwise(later, treated)
+    if code in OF_SHORT_STEPS and treated.score.name:
         missing = MISSING * (1 - later.value)
         return _ahead(treated, later) and (_clearly(treated, later) or treated.value - later.value > missing)
     slow = code not in OF_STEPS and _by_far(treated, untreated) and not _good(later)
@@ -294,8 +362,21 @@ def _clearly(treated: Outcome, other: Outcome) -> bool:
     return treated.finite and bool(treated.score.name) and treated.value - other.value > CLEARLY
 
 
+def _answers_otherwise(one: Outcome, other: Outcome) -> bool:
+    """Whether answers that are not as good as others are so for what they may be meant for."""
+    if one.score.name == "R²":
+        return one.score.otherwise > HALF * other.value
+    return other.value - one.score.otherwise <= CLEARLY
+
+
 def _by_far(treated: Outcome, untreated: Outcome) -> bool:
     return treated.finite and bool(treated.score.name) and treated.value - max(untreated.value, 0.0) > MUCH
+
+
+def _knows_nothing(outcome: Outcome) -> bool:
+    """Whether its answers are no better than one for all examples."""
+    score = outcome.score
+    return outcome.finite and bool(score.name) and outcome.value - score.blind <= score.noise
 
 
 def _good(outcome: Outcome) -> bool:
@@ -306,4 +387,5 @@ def _ahead(treated: Outcome, other: Outcome) -> bool:
     """Whether the treated network is better by more than chance, in its answers where these can be judged."""
     if not treated.score.name or not other.finite:
         return better(treated, other, less=HALF)
-    return treated.finite and treated.value - other.value > max(treated.score.noise, other.score.noise, NOTABLY)
+    noise = SEVERAL * max(treated.score.noise, other.score.noise)
+    return treated.finite and treated.value - other.value > max(noise, NOTABLY)

@@ -87,7 +87,14 @@ CODES: dict[str, Code] = {
     ),
     "dying-relu": Code(
         "Rectified units are zero whatever the input",
-        ("initialization", "usual-initialization", "activation", "normalization", "learning-rate"),
+        (
+            "initialization",
+            "usual-initialization",
+            "usual-normalization",
+            "activation",
+            "normalization",
+            "learning-rate",
+        ),
         'Lu et al. 2020, "Dying ReLU and Initialization: Theory and Numerical Examples"',
     ),
     "saturated-activation": Code(
@@ -138,7 +145,7 @@ CODES: dict[str, Code] = {
     ),
     "unused-parameter": Code(
         "A trainable parameter takes no part in the loss",
-        (),
+        ("all-parameters",),
         _KARPATHY,
     ),
     "detached-graph": Code(
@@ -148,7 +155,7 @@ CODES: dict[str, Code] = {
     ),
     "unscaled-input": Code(
         "The inputs are not scaled",
-        ("input-scaling", "normalization"),
+        ("input-scaling", "input-logarithm", "normalization"),
         'LeCun et al. 1998, "Efficient BackProp", section 4.3',
     ),
     "loss-activation-mismatch": Code(

@@ -89,6 +89,8 @@ class Limits:
             that explains a quarter of squared targets, or one wrong label in three, leaves 0.75 at the best.
         like_anybodys: the same over which it tells none apart, however far the loss fell from where it started.
         known: the same on the batch as it comes, and by more than luck (`related`): such a network was trained before.
+        lucky: by how many standard deviations of chance the loss of a network that knows nothing may be lower. Once in
+            700 times it is.
         slow: how many times larger the loss may be than what a tuned copy reached in as many steps.
         slow_left: share of the loss that is left after four times the steps: usual optimisers leave under 0.2 on
             healthy networks, be their start as flat as an LSTM's; steps thirty times too short leave 0.5 and more.
@@ -150,6 +152,7 @@ class Limits:
     learned: float = 0.8
     like_anybodys: float = 0.95
     known: float = 0.8
+    lucky: float = 3.0
     slow: float = 5.0
     slow_left: float = 0.4
     suspecting: bool = False

@@ -553,7 +553,6 @@ class Examination:
         aim: what the loss asks for; None where it was not measured, or cannot be.
         experiments: on what was suspected; empty where nothing was.
         optimizer: the optimiser in words, and its options; empty where there is none.
-        step_seconds: what one step of training takes, without measuring.
         notes: what could not be measured, and why.
     """
 
@@ -578,5 +577,4 @@ class Examination:
     experiments: tuple[Experiment, ...] = ()
     course: Course | None = None
     optimizer: Mapping[str, float | str] = field(default_factory=dict)
-    step_seconds: float = 0.0
     notes: tuple[str, ...] = ()

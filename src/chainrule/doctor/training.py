@@ -94,6 +94,7 @@ def train(
         except Exception as error:
             said = str(error).strip().splitlines()
             raise DoctorError(f"a training step fails: {said[0] if said else type(error).__name__}") from error
+        _raise_rates(subject)
         run.losses.append(step.loss)
         run.gradient_norms.append(step.gradient_norm)
         run.clipped.append(step.clipped)
@@ -105,6 +106,24 @@ def train(
             run.update_ratios.append(_typical(updates, before))
         progress(what, number + 1, steps)
     return run
+
+
+def warming_up(subject: Subject, times: float) -> Subject:
+    """The subject, whose rates rise by as much as they are in each step, until they are so many times larger.
+
+    That is the warm-up of a schedule as far as it can be known from its first rate: raised evenly, it is at its full
+    rate after so many steps (Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2).
+    """
+    if 1 < times < math.inf:
+        for group in subject.optimizer.param_groups:
+            group["rise"], group["full"] = float(group["lr"]), float(group["lr"]) * times
+    return subject
+
+
+def _raise_rates(subject: Subject) -> None:
+    for group in () if subject.optimizer is None else subject.optimizer.param_groups:
+        if "rise" in group:
+            group["lr"] = min(float(group["lr"]) + group["rise"], group["full"])
 
 
 def loss_of(subject: Subject, batch: Any = None) -> float:
@@ -143,11 +162,11 @@ def dealt_losses(subject: Subject, batch: Any = None, seed: int = 0, deals: int 
         output: the network's, where it is known.
 
     Raises:
-        DoctorError: the targets cannot be dealt out anew: there are none, or only one.
+        DoctorError: the targets cannot be dealt out anew: there are none, or only one, or all are alike.
     """
     inputs, targets = parts(subject.batch if batch is None else batch)
     count = 0 if targets is None else length(targets)
-    if count < 2:
+    if count < 2 or _all_alike(subject, targets):
         raise DoctorError("there are no targets to deal out anew")
     generator = np.random.default_rng(seed)
     losses = []
@@ -159,6 +178,12 @@ def dealt_losses(subject: Subject, batch: Any = None, seed: int = 0, deals: int 
             others[order] = np.roll(order, 1)  # a cycle through all: nobody keeps its own
             losses.append(subject.number(subject.loss(output, (inputs, take(targets, others)))))
     return losses
+
+
+def _all_alike(subject: Subject, targets: Any) -> bool:
+    """Whether every example has the same target, as in a batch that no rare class happens to be in."""
+    arrays = [statistics.as_numpy(subject.array(leaf)) for leaf in leaves(targets)]
+    return bool(arrays) and all(bool((array == array[:1]).all()) for array in arrays)
 
 
 def finite_dealt_losses(subject: Subject, *, seed: int = 0, deals: int = 3, output: Any = None) -> list[float]:

@@ -26,6 +26,7 @@ from chainrule.doctor.training import (
     silent,
     split_of,
     train,
+    warming_up,
 )
 
 QUICK_STEPS = 7
@@ -74,6 +75,7 @@ def on_batch(
         best, learned = _by_heart(subject, steps, (rate,), 0.0, seed, progress)
     with rehearsal(subject, seed) as copy:
         copy = copy if own or rate is None else adam(copy, rate)
+        copy = warming_up(copy, _warm_up(subject)) if own and tuned else copy
         dealt = finite_dealt_losses(copy, seed=seed)
         copy.seed(seed)
         run = train(copy, again(), steps, ratios=True, progress=progress, what="training on one batch")
@@ -105,7 +107,7 @@ def _looked_at_longer(subject: Subject, trial: Trial, best: float, rate: float, 
     rate_of_own = float(subject.optimizer_options.get("lr", 0.0))
     if rate_of_own and math.isfinite(trial.end):
         behind = trial.end > STUCK * trial.level and best < 0.5 * trial.end
-        longer = partial(reached, subject, again, LONGER * steps, seed=seed, progress=progress, equip=own_optimizer)
+        longer = partial(reached, subject, again, LONGER * steps, seed=seed, progress=progress, equip=_own)
         if behind:
             trial = replace(trial, longer=longer(rate_of_own))
         if behind or trial.rises > trial.level:
@@ -117,10 +119,20 @@ def _looked_at_longer(subject: Subject, trial: Trial, best: float, rate: float, 
     return trial
 
 
+def _own(copy: Subject, rate: float) -> Subject:
+    """The copy with another rate, which is raised as far as its own would be."""
+    times = _warm_up(copy)
+    return warming_up(own_optimizer(copy, rate), times)
+
+
+def _warm_up(subject: Subject) -> float:
+    return float(subject.optimizer_options.get("warm_up", 1.0))
+
+
 def _mean_loss(subject: Subject, steps: int, rate: float, seed: int, progress: Progress) -> float:
     """The mean loss over a run of the own optimiser with another learning rate."""
     with rehearsal(subject, seed) as copy:
-        run = train(own_optimizer(copy, rate), cycle([subject.batch]), steps, progress=progress, what="shorter steps")
+        run = train(_own(copy, rate), cycle([subject.batch]), steps, progress=progress, what="shorter steps")
     return float(np.mean(run.losses)) if run.finite else math.inf
 
 

@@ -58,6 +58,7 @@ EFFECTS: dict[str, frozenset[str]] = {
     }),
     "dead-batchnorm": frozenset({
         "vanishing-gradient", "cannot-overfit-batch", "slow-convergence", "dying-relu", "exploding-gradient",
+        "learning-rate-too-high", "oscillating-loss",
     }),
     "wrong-initialization": frozenset({
         "exploding-gradient", "vanishing-gradient", "saturated-activation", "dying-relu", "missing-normalization",
@@ -102,8 +103,12 @@ def brings_about(cause: Finding, effect: Finding) -> bool:
         return False
     if effect.code == "shuffled-labels":  # a last resort: what keeps a network from learning looks like it
         return cause.code not in EFFECTS["shuffled-labels"]
+    if (cause.code, effect.code) == ("bptt-exploding", "exploding-gradient"):
+        return cause.layer == effect.layer  # it grows in time, not in depth
     if (cause.code, effect.code) == ("wrong-initialization", "dying-relu") and effect.severity == Severity.SEVERE:
         return cause.evidence.get("scale", 0.0) < 1  # where weights are small, biases alone decide
+    if (cause.code, effect.code) == ("dying-relu", "exploding-gradient"):  # nothing gets past a layer that is all off
+        return cause.evidence.get("zero_units", 0.0) == 1
     if (cause.code, effect.code) == ("dying-relu", "wrong-initialization"):  # a step too long makes weights large, too
         return cause.severity == Severity.SEVERE and effect.evidence.get("scale", 0.0) > 1
     return not EFFECTS.get(cause.code, frozenset()).isdisjoint({effect.code, "*"})
@@ -112,8 +117,8 @@ def brings_about(cause: Finding, effect: Finding) -> bool:
 PROVABLE = frozenset({
     "wrong-initialization", "symmetric-initialization", "dying-relu", "saturated-activation", "vanishing-gradient",
     "exploding-gradient", "missing-normalization", "bptt-vanishing", "bptt-exploding", "bottleneck", "dead-batchnorm",
-    "wrong-loss", "unscaled-input", "ill-conditioned", "always-clipped", "learning-rate-too-high", "slow-convergence",
-    "cannot-overfit-batch", "unused-parameter",
+    "wrong-loss", "unscaled-input", "ill-conditioned", "always-clipped", "learning-rate-too-high",
+    "learning-rate-too-low", "slow-convergence", "cannot-overfit-batch", "unused-parameter",
 })  # fmt: skip
 """What can be taken away from a copy, to see what comes of it."""
 
@@ -125,17 +130,19 @@ _BEFORE_LEARNING = frozenset({
 
 
 def _is_past(finding: Finding) -> bool:
-    """Whether learning shows that a finding does not keep from it; no training leaves all units of a layer alike."""
-    return finding.code in _BEFORE_LEARNING and finding.evidence.get("twins", 0.0) < 1
+    """Whether learning shows that a finding does not keep from it; no training leaves all weights of a layer alike."""
+    alike = finding.evidence.get("twins", 0.0) == 1 or finding.evidence.get("weight_std", 1.0) < 1e-6
+    return finding.code in _BEFORE_LEARNING and not alike
 
 
 def judge(exam: Examination, limits: Limits) -> tuple[Finding, ...]:
     """Every finding, causes first and the most severe of them at the top; effects carry the code of their cause."""
     found = [finding for rule in RULES for finding in rule(exam, limits)]
     proved = _proved(exam, limits)
-    found = [*proved, *(f for f in found if f.code not in {finding.code for finding in proved})]
+    known = {finding.code for finding in proved} | _refuted(exam)
+    found = [*proved, *(f for f in found if f.code not in known)]
     if inputs_are_all_alike(exam):
-        found = [f for f in found if f.code not in _BEFORE_LEARNING]  # there are no signals to speak of
+        found = [f for f in found if f.code not in _BEFORE_LEARNING | {"unused-parameter"}]  # there are no signals
     if knows_its_batch(exam, limits):
         found = [replace(f, severity=Severity.NOTE) if _is_past(f) else f for f in found]
     return ordered(found)
@@ -147,22 +154,40 @@ SYMPTOMS = frozenset({
 """What does not say where it comes from: where nothing else was found, the cause is still to be looked for."""
 
 
-NARROW = frozenset({"bottleneck"})
-"""What is suspected even where an effect of it was found, for what takes it away would not take away anything else."""
+_OF_LENGTH = frozenset({"learning-rate-too-high", "learning-rate-too-low", "slow-convergence"})
+
+
+SPECIFIC = frozenset({"bottleneck", "dead-batchnorm"})
+"""What is suspected even where an effect of it was found, for what takes it away would not take away anything else; and
+tested first, for the same reason.
+"""
 
 
 def suspected(exam: Examination, limits: Limits) -> tuple[Finding, ...]:
     """What might be wrong, but is not proved; nothing where a cause was found.
 
-    A network that knows its batch can learn: only its steps may still be too long, as in fine-tuning.
+    A network that knows its batch can learn: only its steps may still be too long, as in fine-tuning, or too short.
     """
     serious = {finding.code for finding in judge(exam, limits) if finding.severity >= Severity.WARNING}
     if inputs_are_all_alike(exam):
         return ()
-    causes = serious - SYMPTOMS
-    codes = {"learning-rate-too-high"} if knows_its_batch(exam, limits) else PROVABLE
+    causes = serious - (SYMPTOMS if not _decays(exam, limits) else SYMPTOMS - {"cannot-overfit-batch"})
+    codes = _OF_LENGTH if knows_its_batch(exam, limits) else PROVABLE
     found = [f for f in _beyond(exam, limits.of_suspicion) if f.code in codes - causes]
-    return tuple(f for f in found if not causes or (f.code in NARROW and causes <= EFFECTS[f.code]))
+    found = [f for f in found if not causes or (_is_specific(f) and causes <= EFFECTS[f.code])]
+    return tuple(sorted(found, key=lambda finding: finding.code not in SPECIFIC))
+
+
+def _is_specific(finding: Finding) -> bool:
+    """Whether it is worth a test beside a cause. A layer of several units that is made wider brings the next one along,
+    drawn anew: that may be what helps.
+    """
+    return finding.code in SPECIFIC and finding.evidence.get("units", 1) == 1
+
+
+def _decays(exam: Examination, limits: Limits) -> bool:
+    """Whether a batch that cannot be learned says where that comes from: from the weight decay."""
+    return any("decay_over_gradient" in finding.evidence for finding in training.cannot_overfit_batch(exam, limits))
 
 
 def _beyond(exam: Examination, limits: Limits) -> list[Finding]:
@@ -177,6 +202,20 @@ def _proved(exam: Examination, limits: Limits) -> list[Finding]:
         return []
     found = [finding for finding in _beyond(exam, limits.of_suspicion) if finding.code in proofs]
     return [_with_proof(finding, proofs[finding.code]) for finding in found]
+
+
+REFUTABLE = frozenset({"slow-convergence"})
+"""What is none where the network does well on other examples: on one batch it may be on a plateau for longer."""
+
+WELL = 0.9
+"""So many answers right, or so much of the variance explained."""
+
+
+def _refuted(exam: Examination) -> set[str]:
+    """What was put to the test and not borne out."""
+    tested = [experiment for experiment in exam.experiments if experiment.code in REFUTABLE]
+    well = {x.code for x in tested if x.measure != "loss" and x.later > WELL}
+    return well - {experiment.code for experiment in tested if experiment.proves}
 
 
 def _with_proof(finding: Finding, proof: Experiment) -> Finding:

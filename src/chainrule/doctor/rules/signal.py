@@ -10,7 +10,7 @@ from statistics import linear_regression, median
 
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
-from chainrule.doctor.measurements import Examination, Layer, ParameterState
+from chainrule.doctor.measurements import Examination, Layer, ParameterState, Spread
 from chainrule.doctor.rules.experience import trial_of
 from chainrule.doctor.rules.words import number
 
@@ -183,11 +183,12 @@ def wrong_initialization(exam: Examination, limits: Limits) -> Iterator[Finding]
         made_up = layer.skipped or _brought_back(exam, layer) or (layer in hidden and _makes_up(exam, layer))
         if layer.kind == "embedding":  # vectors that are looked up are not summed; usually they start from 1
             scale, normalized = layer.weight.std / (1 if limits.suspecting else VECTORS), False
+        tamed = normalized or _is_tamed(exam, layer, scale, limits)
         counts = limits.suspecting or everywhere or not made_up
         small = scale < limits.weight_scale_low and layer in hidden and counts
         if small and layer.kind in ("linear", "convolution", "product", "attention"):
             wrong.append((limits.weight_scale_low / max(scale, 1e-12), layer, scale))
-        elif scale > limits.weight_scale_high and (limits.suspecting or not normalized):
+        elif scale > limits.weight_scale_high and (limits.suspecting or not tamed):
             wrong.append((scale / limits.weight_scale_high, layer, scale))
     if not wrong:
         return
@@ -232,7 +233,32 @@ def _makes_up(exam: Examination, layer: Layer) -> bool:
     Sitzmann et al. 2020.
     """
     after = exam.layers[exam.layers.index(layer) + 1].input
-    return math.hypot(after.mean, after.std) > 3 * math.hypot(layer.output.mean, layer.output.std)
+    return _size_of(after) > 3 * _size_of(layer.output)
+
+
+def _is_tamed(exam: Examination, layer: Layer, scale: float, limits: Limits) -> bool:
+    """Whether large weights are divided by as much before the next layer, as in the parametrisation of Jacot et al.
+    2018 or Yang et al. 2022; or, in a first layer, make no large numbers: its inputs are small, or zero but for a few.
+    No error signal is multiplied by the weights of a first layer.
+    """
+    if layer.kind in ("recurrent", "embedding"):
+        return False
+    made, goes_on = _size_of(layer.output), _size_of(_what_comes_of(exam, layer))
+    divided = layer.activation is None and goes_on < made / 3
+    if divided and scale * goes_on < limits.weight_scale_high * made:
+        return True
+    return layer.gain is None and min(made, goes_on if divided else made) < limits.weight_scale_high
+
+
+def _what_comes_of(exam: Examination, layer: Layer) -> Spread:
+    """What the next layer is given, or the loss."""
+    after = exam.layers[exam.layers.index(layer) + 1 :]
+    given = after[0].input if after else exam.loss.output if exam.loss is not None else layer.output
+    return given if given.count else layer.output
+
+
+def _size_of(spread: Spread) -> float:
+    return math.hypot(spread.mean, spread.std)
 
 
 def _scale(exam: Examination, layer: Layer) -> float:
@@ -303,6 +329,10 @@ def _trend(sizes: list[float]) -> float:
 # Through time -------------------------------------------------------------------------------------------------------
 
 
+TIME_GROWTH = 3.0
+"""So much growth from the last time step to the first is enough where the recurrent weights are far too large."""
+
+
 def through_time(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """The error signal of the last time step, at the first one."""
     for layer in exam.time:
@@ -311,7 +341,9 @@ def through_time(exam: Examination, limits: Limits) -> Iterator[Finding]:
         ratio = layer.norms[0] / layer.norms[-1]
         radius = layer.spectral_radius
         vanishes = ratio < limits.time_vanishing and layer.gain < limits.time_gain_low
-        if not vanishes and not (ratio > limits.time_exploding and layer.gain > limits.time_gain_high):
+        explodes = ratio > limits.time_exploding and layer.gain > limits.time_gain_high
+        explodes |= radius > limits.weight_scale_high and ratio > TIME_GROWTH
+        if not vanishes and not explodes:
             continue
         yield Finding(
             "bptt-vanishing" if vanishes else "bptt-exploding",

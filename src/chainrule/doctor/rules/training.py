@@ -10,7 +10,7 @@ from statistics import median
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.measurements import Examination, Relation, Trial
-from chainrule.doctor.rules.experience import inputs_are_all_alike, knows_its_batch, trial_of
+from chainrule.doctor.rules.experience import inputs_are_all_alike, knows_its_batch, knows_something, trial_of
 from chainrule.doctor.rules.words import number, percent
 
 
@@ -29,6 +29,8 @@ def learning_rate_too_high(exam: Examination, limits: Limits) -> Iterator[Findin
     overshoots = (limits.suspecting or _shorter_helps(trial)) and _oscillates(trial)
     if not (grows or stuck or leap > limits.update_leap or overshoots):
         return
+    if _gets_there(trial) and not limits.suspecting:
+        return
     if not grows and (trial.learned or 0.0) > limits.like_anybodys:
         return  # nor does a tuned copy tell one example from another: the steps are not what keeps it from that
     rate = exam.optimizer.get("lr")
@@ -42,6 +44,20 @@ def learning_rate_too_high(exam: Examination, limits: Limits) -> Iterator[Findin
         f"{trial.optimizer}: in {len(trial.losses) - 1} steps on the same batch the loss went from {number(start)} to "
         f"{number(end)}, and one step moved the weights by {percent(min(length, 99))} of their size.",
     )  # fmt: skip
+
+
+GOT_THERE = 0.1
+"""Share of the loss of a network that knows nothing, under which one has learned its batch."""
+
+
+def _gets_there(trial: Trial) -> bool:
+    """Whether the batch is learned in the end, however far the first steps went: with inputs or weights that are small
+    these are long by any measure, and a loss that rises may fall further afterwards (Lewkowycz et al. 2020, "The Large
+    Learning Rate Phase of Deep Learning"). Whether that holds on other batches is for an experiment to say; a quick
+    look makes none.
+    """
+    least = min(trial.end, math.inf if trial.longer is None else trial.longer)
+    return trial.best is not None and least < GOT_THERE * trial.level
 
 
 def _shorter_helps(trial: Trial) -> bool:
@@ -60,16 +76,19 @@ def learning_rate_too_low(exam: Examination, limits: Limits) -> Iterator[Finding
     moved = {parameter.path for parameter in exam.parameters if parameter.optimized is not False}
     own = [layer for layer in exam.layers if moved.intersection(layer.parameters) and layer.gradient_norm]
     ratios = [layer.update_ratio for layer in own if layer.update_ratio is not None]
-    if not exam.optimizer or not ratios or _warms_up(exam, limits):
+    if not exam.optimizer or not ratios:
         return
-    length = median(ratios)
+    warming = _warms_up(exam, limits)
+    length = median(ratios) * (_warm_up(exam) if warming else 1)
     trial = trial_of(exam, "same", "watched")
     idle = trial is not None and len(trial.losses) > 1 and _fall(trial) < 0.01
     tuned = trial is not None and trial.best is not None and trial.losses[0] - trial.best > 0.1 * abs(trial.losses[0])
-    if not (length < limits.update_low or (idle and tuned and length < 100 * limits.update_low)):
+    # Where it knows something already, there may be little left to step for.
+    short = length < limits.update_low and not knows_its_batch(exam, limits)
+    slow = idle and not warming and tuned and length < 100 * limits.update_low * _first_step(exam)
+    short |= slow and not knows_something(exam, limits)
+    if not (short or (limits.suspecting and _is_behind(trial_of(exam, "same"), limits))):
         return
-    if knows_its_batch(exam, limits):
-        return  # there is nothing left to step for
     yield Finding(
         "learning-rate-too-low",
         "",
@@ -80,10 +99,24 @@ def learning_rate_too_low(exam: Examination, limits: Limits) -> Iterator[Finding
     )
 
 
+def _first_step(exam: Examination) -> float:
+    """How many times as long as those after it the first step may be: RMSprop's mean of squares starts at zero, and
+    unlike Adam's is not corrected for that.
+    """
+    if exam.optimizer.get("name") != "RMSprop":
+        return 1.0
+    return 1 / math.sqrt(max(1 - float(exam.optimizer.get("alpha", 0.99)), 1e-6))
+
+
 def _warms_up(exam: Examination, limits: Limits) -> bool:
     """Whether the steps are short only because a schedule is about to make them longer, within a usual time."""
+    return 1 < _warm_up(exam) < limits.warm_up
+
+
+def _warm_up(exam: Examination) -> float:
+    """How many times larger the full rate is than the first step's."""
     factor = exam.optimizer.get("warm_up", 1.0)
-    return isinstance(factor, float) and 1 < factor < limits.warm_up
+    return factor if isinstance(factor, float) else 1.0
 
 
 def _fall(trial: Trial) -> float:
@@ -97,7 +130,8 @@ def oscillating_loss(exam: Examination, limits: Limits) -> Iterator[Finding]:
     if trial is None:
         return
     endless = len(trial.losses) >= 8 and _momentum(exam) > limits.momentum
-    if not ((_shorter_helps(trial) and (_oscillates(trial) or _comes_back(trial))) or endless):
+    overshoots = _shorter_helps(trial) and (_oscillates(trial) or _comes_back(trial)) and not _gets_there(trial)
+    if not (overshoots or endless):
         return
     changes, ups, turns, way = _course(trial)
     said = (
@@ -158,14 +192,13 @@ def _comes_back(trial: Trial) -> bool:
 def slow_convergence(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """A tuned copy of the network gets much further than the own optimiser does, even with four times the steps."""
     trial = trial_of(exam, "same")
-    if trial is None or trial.best is None or trial.longer is None or _shorter_helps(trial):
+    if not _is_behind(trial, limits):
         return
-    if _warms_up(exam, limits):
+    assert trial is not None
+    over = _warm_up(exam) > len(trial.losses)  # before the steps had their full length
+    if over or (knows_something(exam, limits) and not limits.suspecting):
         return
     start, end = trial.losses[0], trial.end
-    further = end > limits.slow * trial.best or trial.level - trial.best > limits.slow * (trial.level - trial.longer)
-    if not (further and trial.longer > limits.slow_left * trial.level):
-        return
     yield Finding(
         "slow-convergence",
         "",
@@ -178,10 +211,22 @@ def slow_convergence(exam: Examination, limits: Limits) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+def _is_behind(trial: Trial | None, limits: Limits) -> bool:
+    """Whether a tuned copy comes far further on one batch than the own optimiser, even with four times the steps."""
+    if trial is None or trial.best is None or trial.longer is None or _shorter_helps(trial):
+        return False
+    further = trial.end > limits.slow * trial.best
+    further |= trial.level - trial.best > limits.slow * (trial.level - trial.longer)
+    return further and trial.longer > limits.slow_left * trial.level
+
+
 def cannot_overfit_batch(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """Even a tuned copy cannot learn one batch by heart."""
     if inputs_are_all_alike(exam):
         yield _nothing_to_go_by(exam)
+        return
+    if limits.suspecting and _is_one_linear_layer(exam):
+        yield _without_activations(exam)
         return
     trial = trial_of(exam, "same")
     if trial is None or trial.best is None or len(trial.losses) < 50 or min(trial.losses) < 0:
@@ -189,12 +234,15 @@ def cannot_overfit_batch(exam: Examination, limits: Limits) -> Iterator[Finding]
     level = max(trial.level, 1e-12)
     own = min(_bad(loss) for loss in (*trial.losses, math.inf if trial.longer is None else trial.longer)) / level
     pulled = _decay_over_gradient(exam)
-    if own > limits.overfit and pulled > (0.01 if limits.suspecting else 1):
+    beyond = own > limits.overfit and pulled > (0.01 if limits.suspecting else 1)
+    if beyond or (limits.suspecting and _decays_fast(exam, pulled)):
         yield _held_down(exam, trial, own, pulled, limits)
         return
     left = min(trial.best / level, own, math.inf if trial.lowest is None else trial.lowest / level)
     stays = left > limits.overfit and (limits.suspecting or trial.learned is None or trial.learned >= limits.learned)
-    if not stays and (trial.learned or 0.0) <= limits.like_anybodys:
+    if not (stays or (trial.learned or 0.0) > limits.like_anybodys):
+        return
+    if not (limits.suspecting or _could_hold_it(exam)):
         return
     yield Finding(
         "cannot-overfit-batch",
@@ -205,6 +253,46 @@ def cannot_overfit_batch(exam: Examination, limits: Limits) -> Iterator[Finding]
         f"{trial.best_optimizer} and four times the steps too: something in the model or the loss is broken; this is "
         "no matter of generalisation.",
     )
+
+
+def _could_hold_it(exam: Examination) -> bool:
+    """Whether the network has as many parameters as the batch has targets: fewer fit so much of noise only."""
+    held = sum(math.prod(p.shape) for p in exam.parameters if p.trainable and p.optimized is not False)
+    targets = None if exam.loss is None else exam.loss.targets
+    return targets is None or held >= targets.count
+
+
+def _is_one_linear_layer(exam: Examination) -> bool:
+    """Whether several linear layers follow each other, and nothing between them is not linear."""
+    linear = all(layer.kind == "linear" for layer in exam.layers)
+    return linear and len(exam.layers) > 1 and not exam.activations and not exam.normalizations
+
+
+def _without_activations(exam: Examination) -> Finding:
+    return Finding(
+        "cannot-overfit-batch",
+        "",
+        Severity.SEVERE,
+        {"layers": len(exam.layers), "activations": 0},
+        f"There is no activation between the {len(exam.layers)} linear layers: together they are a single one, and "
+        "cannot learn what no linear function tells.",
+    )
+
+
+FAST_DECAY = 0.02
+"""Share of themselves that weights lose in a step, by which they forget in fifty: usual decays take thousands."""
+
+
+def _decays_fast(exam: Examination, pulled: float) -> bool:
+    """Whether weight decay alone would leave nothing of the weights in a short training; optimisers that divide the
+    decay by its own size, too, go by which is larger, it or the gradient.
+    """
+    if exam.optimizer.get("name") in _SCALE_FREE - {"AdamW"}:
+        return pulled > 1
+    rate, decay = exam.optimizer.get("lr", 0.0), exam.optimizer.get("weight_decay", 0.0)
+    if not isinstance(rate, float) or not isinstance(decay, float):
+        return False
+    return rate * decay * _warm_up(exam) > FAST_DECAY
 
 
 def _nothing_to_go_by(exam: Examination) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from chainrule.doctor.finding import Finding, Severity
@@ -34,9 +35,12 @@ def dying_relu(exam: Examination, limits: Limits) -> Iterator[Finding]:
         return
     skipped = {layer.activation for layer in exam.layers if layer.skipped}
     severe = [a for a in dead if a.zero_units > limits.dead_units and a not in skipped]
+    if _fades_besides(exam, severe, limits):
+        severe = []
     worst = severe[0] if severe else max(dead, key=lambda activation: activation.zero_units)  # what follows gets zeros
     paths = [_fed_by(exam, activation) for activation in dead]
-    first = _fed_by(exam, worst)
+    normalization = next((layer.normalization for layer in exam.layers if layer.activation == worst), None)
+    first = normalization or _fed_by(exam, worst)  # which takes away whatever shift comes before its own
     yield Finding(
         "dying-relu",
         first,
@@ -47,6 +51,16 @@ def dying_relu(exam: Examination, limits: Limits) -> Iterator[Finding]:
         "or the weights pushed them there, often by too long a step.",
         tuple(dict.fromkeys([first, *paths, *(activation.path for activation in dead)])),
     )
+
+
+def _fades_besides(exam: Examination, dead: list[Activation], limits: Limits) -> bool:
+    """Whether the error signal vanishes in the other layers alone. Where it does, hardly anything of the inputs is left
+    deep down, biases decide which units are on, and in narrow layers chance alone turns most of them off.
+    """
+    if any(activation.zero_units == 1 for activation in dead) or any(layer.skipped for layer in exam.layers):
+        return False
+    gains = [layer.gain for layer in exam.layers if layer.gain and layer.activation not in dead]
+    return math.prod(gains) < limits.vanishing
 
 
 def saturated_activation(exam: Examination, limits: Limits) -> Iterator[Finding]:

@@ -94,7 +94,11 @@ def unused_parameter(exam: Examination, limits: Limits) -> Iterator[Finding]:
     forgotten = [p.path for p in exam.parameters if p.trainable and p.reached and p.optimized is False]
     replaced = any(p.replaced for p in exam.parameters)
     for paths, why, severity in (
-        (idle, "no gradient reaches it: the forward pass does not use it", Severity.WARNING),
+        (
+            idle,
+            "no gradient reaches it: the forward pass does not use it",
+            Severity.NOTE if all(map(_is_of_way_back, idle)) else Severity.WARNING,
+        ),
         (
             forgotten,
             "it has a gradient, but the optimizer does not move it"
@@ -115,6 +119,12 @@ def unused_parameter(exam: Examination, limits: Limits) -> Iterator[Finding]:
             )
 
 
+def _is_of_way_back(path: str) -> bool:
+    """Whether it takes the state of the way back in time: read at the last step, that way has just begun, at 0."""
+    name = path.rpartition(".")[2]
+    return name.startswith("weight_hh_") and name.endswith("_reverse")
+
+
 def _lower_part(exam: Examination, paths: list[str]) -> bool:
     """Whether parameters are all those of the first layers, and no others: features that are left as they are."""
     held = [not set(layer.parameters) & set(paths) for layer in exam.layers]
@@ -124,7 +134,7 @@ def _lower_part(exam: Examination, paths: list[str]) -> bool:
 def dead_batchnorm(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """A normalisation that passes nothing on, sees one number per channel, or goes by statistics that are foreign."""
     runs = Counter(norm.path for norm in exam.normalizations)
-    sick = [(norm, why) for norm in exam.normalizations if (why := _why_dead(norm, limits, runs[norm.path]))]
+    sick = [(norm, why) for norm in exam.normalizations if (why := _why_dead(exam, norm, limits, runs[norm.path]))]
     if not sick:
         return
     norm, why = sick[0]
@@ -141,7 +151,7 @@ def dead_batchnorm(exam: Examination, limits: Limits) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _why_dead(norm: Normalization, limits: Limits, runs: int) -> str:
+def _why_dead(exam: Examination, norm: Normalization, limits: Limits, runs: int) -> str:
     """What keeps a normalisation that runs so often from passing on what it is given; empty if nothing does."""
     mismatch = norm.running_mismatch or 0.0
     batch_norm = norm.name == "batch_norm"
@@ -149,6 +159,8 @@ def _why_dead(norm: Normalization, limits: Limits, runs: int) -> str:
         return "it takes mean and variance over a single number, so its output is its bias whatever the input"
     if batch_norm and norm.uses_batch and norm.examples < limits.batchnorm_numbers:
         return f"it takes mean and variance over {norm.examples} numbers, so that little more than their order is left"
+    if batch_norm and norm.uses_batch and exam.examples < limits.batchnorm_numbers and limits.suspecting:
+        return f"it takes mean and variance over {exam.examples} examples, whose {norm.examples} numbers are much alike"
     if norm.uses_batch and norm.training and norm.momentum is not None:
         if norm.momentum < limits.batchnorm_momentum:
             return (
@@ -174,18 +186,25 @@ def _why_dead(norm: Normalization, limits: Limits, runs: int) -> str:
     return ""
 
 
+FEW_NUMBERS = 2
+"""Vectors that are looked up may be much shorter than there are of them; with so few numbers each it is a question."""
+
+
 def bottleneck(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """A hidden layer several times narrower than those around it, and than the classes that must be told apart."""
     if not limits.suspecting and (_reconstructs(exam) or _learns_its_batch(exam)):
         return
-    layers = [layer for layer in exam.layers if layer.kind != "embedding" or limits.suspecting]
+    few = FEW_NUMBERS if limits.suspecting else 0
+    layers = [layer for layer in exam.layers if layer.kind != "embedding" or layer.units <= few]
     loss = exam.loss
     for place in range(len(layers) - 1):
         layer, after = layers[place], layers[place + 1]
         wide = min(layer.fan_in, after.units) if layer.kind == "linear" else after.units
+        if limits.suspecting and layer.units == 1:  # of all that it is given, at all places and times
+            wide = max(wide, layer.input.count // max(exam.examples, 1))
         outputs = layers[-1].units
         many = layer.size > layer.units and layer.kind == "convolution" and layer.units > 1
-        if layer.skipped or (many and not limits.suspecting):
+        if layer.skipped or (many and not limits.suspecting) or (layer.units > 1 and _reconstructs(exam)):
             continue
         too_few = layer.units * limits.bottleneck <= outputs or (layer.units == 1 and wide > 1)
         if loss is not None and too_few and layer.units * limits.bottleneck <= wide:

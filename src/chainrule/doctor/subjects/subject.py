@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
+import numpy as np
 import optree
 
 from chainrule.doctor.observation import Observer
+from chainrule.doctor.statistics import on_host
 
 
 class DoctorError(Exception):
@@ -152,6 +154,14 @@ class Subject(ABC):
     def number(self, loss: Any) -> float:
         """The value of a loss, a tensor or the array in it."""
         return float(self.array(loss).item())
+
+    def number_at_hand(self, loss: Any) -> Any:
+        """The value of a loss that lies in this computer's memory; or else its array, as a GPU would be waited for.
+
+        Even a single number that is kept as an array is in the way of large pieces of memory that come and go.
+        """
+        array = on_host(self.array(loss))
+        return float(array) if isinstance(array, (np.ndarray, np.generic)) else array
 
     # Making values ----------------------------------------------------------------------------------------------
 

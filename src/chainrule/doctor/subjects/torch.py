@@ -108,6 +108,9 @@ class TorchSubject(Subject):
     ) -> AbstractContextManager[None]:
         return around(torch.Tensor, "backward", before, after, applies=is_scalar)
 
+    def number_at_hand(self, loss: torch.Tensor) -> Any:
+        return loss.item() if loss.device.type == "cpu" else loss.detach()
+
     def gradient_of(self, parameter: Any) -> Any:
         return parameter.grad
 
