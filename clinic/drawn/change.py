@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from clinic.case import Patient
 from clinic.drawn.healthy import Plan
 
@@ -35,9 +33,6 @@ class Change:
     accepted: tuple[str, ...] = ()
     harm: bool = True
     evident: Callable[[Patient], bool] | None = None
-
-
-Fault = Callable[[Plan, np.random.Generator], Change]
 
 
 def only(fits: Any) -> None:

@@ -73,8 +73,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "cannot-overfit-batch": ("regularization", "activation"),
 }
 """What takes each fault away, and nothing else as far as that can be: one that does proves it. Each is a remedy, but
-for "batch-statistics": the network as it is, going by the statistics of what it is given, not by the running ones; and
-"all-parameters": an optimiser that holds those left out, too.
+for other learning rates (`PACES`) and "batch-statistics": the network as it is, going by the statistics of what it is
+given, not by the running ones.
 """
 
 
@@ -197,8 +197,6 @@ class _Laboratory:
     def _tested(self, remedy: str, finding: Finding) -> Experiment:
         if remedy == "batch-statistics":
             return self._with_batch_statistics(finding)
-        if remedy == "all-parameters":
-            return self._compared(finding, remedy, _all_held(self.bench.subject))
         return self._compared(finding, remedy, self._treated(remedy, finding))
 
     def _treated(self, remedy: str, finding: Finding) -> Treatment:
@@ -282,13 +280,7 @@ class _Laboratory:
         return replace(self._untreated.outcome, loss=loss, score=score)
 
     def _equipped(self, subject: Subject) -> Subject:
-        warm_up = float(self.exam.optimizer.get("warm_up", 1.0))
-        if self.tuned is None and warm_up == 1:
-            return subject
-        copy = subject.copy()
-        if self.tuned is None:
-            return warming_up(copy, warm_up)
-        return adam(copy, self.tuned)
+        return subject if self.tuned is None else adam(subject.copy(), self.tuned)
 
     @property
     def untreated(self) -> Outcome:
@@ -308,10 +300,11 @@ class _Laboratory:
 
 
 def _paced(subject: Subject, pace: str, factor: float) -> Treatment:
-    """The network with another learning rate of its own optimiser."""
-    copy = subject.copy()
+    """The network with another learning rate of its own optimiser, and the warm-up of its schedule."""
+    copy, warm_up = subject.copy(), float(subject.optimizer_options.get("warm_up", 1.0))
     rate = factor * float(copy.optimizer.param_groups[0]["lr"])
-    return Treatment(own_optimizer(copy, rate), (f"learning rate {rate:.3g}, {pace} of it",), (), ())
+    paced = warming_up(own_optimizer(copy, rate), warm_up)
+    return Treatment(paced, (f"learning rate {rate:.3g}, {pace} of it",), (), ())
 
 
 def _proves(code: str, treated: Outcome, untreated: Outcome, later: Outcome) -> bool:
@@ -329,15 +322,6 @@ def _proves(code: str, treated: Outcome, untreated: Outcome, later: Outcome) -> 
         return _ahead(treated, later) and (_clearly(treated, later) or treated.value - later.value > missing)
     slow = code not in OF_STEPS and _by_far(treated, untreated) and not _good(later)
     return slow or _ahead(treated, later)
-
-
-def _all_held(subject: Subject) -> Treatment:
-    """The network with an optimiser that holds every parameter that wants a gradient."""
-    copy = subject.copy()
-    held = {id(p) for group in copy.optimizer.param_groups for p in group["params"]}
-    left_out = [p for _, p in copy.parameters() if copy.requires_grad(p) and id(p) not in held]
-    copy.optimizer.add_param_group({"params": left_out})
-    return Treatment(copy, ("the optimizer holds all parameters",), (), ())
 
 
 def _experiment(

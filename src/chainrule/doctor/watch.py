@@ -39,12 +39,8 @@ from chainrule.doctor.rules import judge, judge_flow
 from chainrule.doctor.subjects import DoctorError, Subject, subject_of
 
 _LOOKED_AT = 1024
-"""Elements of an array that a sample looks at for means and shares (see `statistics.sampled` for the error). Norms of
-gradients and error signals are of all of them."""
-
-_COMPARED = 256
-"""Elements of a parameter for the length of a step, and of its gradient for how much of it is noise: a twentieth is
-near enough, and of large arrays each element is fetched from memory by itself."""
+"""Elements of an array that a sample looks at for means and shares (see `statistics.sampled` for the error), and of a
+parameter for the length of a step. Norms of gradients and error signals are of all of them."""
 
 _COURSE = 512
 """Losses and gradient norms that the rules are given at most, evenly spread over all steps, the first and the last too:
@@ -267,7 +263,7 @@ class Monitor:
         for _, parameter in parameters:
             gradient = self._subject.gradient_of(parameter)
             if gradient is not None:
-                part = statistics.as_numpy(statistics.floating(statistics.sampled(gradient, _COMPARED))).reshape(-1)
+                part = statistics.as_numpy(statistics.floating(statistics.sampled(gradient, _LOOKED_AT))).reshape(-1)
                 parts.append(part * np.float32(math.sqrt(math.prod(gradient.shape) / max(part.size, 1))))
         return np.concatenate(parts)
 
@@ -303,7 +299,7 @@ class Monitor:
     def _part(self, parameter: Any, copy: bool = False) -> Any:
         """Some elements of a parameter, the same ones every time."""
         array = statistics.on_host(self._subject.array(parameter))
-        part = statistics.sampled(array, _COMPARED)
+        part = statistics.sampled(array, _LOOKED_AT)
         return namespace_of(part).asarray(part, copy=True) if copy and part is array else part
 
     def _finish(self, updates: dict[str, float], parts: dict[str, Any]) -> None:

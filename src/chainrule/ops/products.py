@@ -87,7 +87,7 @@ def _check_fit(x: Any, weight: Any) -> None:
     if x.shape[-1:] != weight.shape[-1:] or len(weight.shape) != 2:
         raise ValueError(
             f"linear: an input of shape {tuple(x.shape)} does not fit a weight of shape {tuple(weight.shape)} "
-            "(out, in): the input's last axis must have the length in"
+            "(out, in): the input's last axis must be as long as the weight's"
         )
 
 
