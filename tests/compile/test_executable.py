@@ -380,9 +380,9 @@ def test_a_process_whose_programs_have_one_thread_compiles_no_workers():
         import chainrule as cr
         from chainrule.compile import threads
         double = cr.compile(lambda x: 2 * x, threads=1)
-        print(double(np.ones(1)), double(np.ones(1)), threads._made.cache_info().currsize)
-        print(threads.alone() is threads.alone(), threads._made.cache_info().currsize)
-        print(threads.pool() is threads.pool(), threads._made.cache_info().currsize)
+        print(double(np.ones(1)), double(np.ones(1)), len(threads._runtimes))
+        print(threads.alone() is threads.alone(), len(threads._runtimes))
+        print(threads.pool() is threads.pool() is threads.alone(), len(threads._runtimes))
     """)
     assert printed == ["[2.]", "[2.]", "1", "True", "1", "True", "2"]
 

@@ -449,8 +449,25 @@ def test_arguments_of_any_layout_are_read_right(first):
     compiled(found[first])
     for name, x in found.items():
         kept = x.copy()
-        np.testing.assert_allclose(compiled(x), affine(x), rtol=1e-14, err_msg=name)
+        for _ in range(2):
+            np.testing.assert_allclose(compiled(x), affine(x), rtol=1e-14, err_msg=name)
         np.testing.assert_array_equal(x, kept)
+
+
+@pytest.mark.parametrize("state", [{}, {"mean": None}], ids=["nothing", "None"])
+def test_a_program_for_the_call_that_makes_a_state_is_not_run_where_there_is_one(state):
+    first = dict(state)
+
+    def step(x):
+        known = state.get("mean")
+        state["mean"] = x * 1.0 if known is None else 0.5 * (known + x)
+        return (x - state["mean"]).sum()
+
+    compiled = cr.compile(step, strict=True)
+    found = [float(compiled(np.full(3, i))) for i in (1.0, 2.0, 4.0)]
+    state.clear()
+    state.update(first)
+    assert found == [float(step(np.full(3, i))) for i in (1.0, 2.0, 4.0)]
 
 
 ARGUMENTS = {

@@ -32,8 +32,9 @@ def compile(
 
     The first call with arguments of new shapes or dtypes runs as ever and is recorded whole: forward pass, backward
     pass, clipping, optimiser, running statistics. Later calls run the compiled program, with equal results to
-    rounding. Arrays the function closes over (parameters, gradients, the optimiser's state) are read at each call and
-    written back in place. Python code runs only while recording: it must not read values (`bool`, `float`, `item`),
+    rounding. (Where arrays are large, the first call is recorded without computing anything, and runs it too.) Arrays
+    the function closes over (parameters, gradients, the optimiser's state) are read at each call and written back in
+    place. Python code runs only while recording: it must not read values (`bool`, `float`, `item`),
     nor change anything but arrays.
 
     Args:

@@ -105,6 +105,10 @@ class Survey(NamedTuple):
             tuple((path, value if isinstance(value, str) else id(value)) for path, value in self.options),
         )
 
+    def sizes(self) -> list[tuple[Any, int]]:
+        """The containers that may come to hold more, and how much they hold now."""
+        return [(slot.held, len(slot.held)) for slot in self.slots if type(slot.held) in (list, dict)]
+
 
 def _hooks(tensor: Tensor) -> tuple[int, ...]:
     return tuple(map(id, getattr(tensor._node, "hooks", None) or ()))

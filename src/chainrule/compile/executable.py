@@ -15,14 +15,14 @@ import math
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from chainrule.compile import cache, ir
 from chainrule.compile.gemm import emit_gemm
-from chainrule.compile.kernels import Call, Gemm, Kernel, Loop, Program
+from chainrule.compile.kernels import Call, Gemm, Instruction, Kernel, Loop, Program
 from chainrule.compile.lanes import Module
 from chainrule.compile.loop_plan import cost
 from chainrule.compile.loops import emit_loop
@@ -31,11 +31,8 @@ from chainrule.compile.shares import Together, touched_by
 from chainrule.compile.threads import (
     FLUSH_SUBNORMALS,
     MOST_THREADS,
-    Alone,
-    Pool,
     ProgramState,
-    alone,
-    pool,
+    begun,
 )
 
 #: Calls that cost less together, in rough cycles, are left to one thread: they take some microseconds, and a barrier
@@ -108,9 +105,10 @@ class Executable:
         kernels, numbers = _distinct(program.calls)
         self._kernels = list(kernels.values())
 
+        runtime = begun(self.threads)
         object_code = cache.object_code("\n".join(kernels), machine, self._compile)
         names = [_name(number) for number in range(len(self._kernels))]
-        self._pool = self._runtime()
+        self._pool = runtime()
         self._code = NativeModule(object_code, [*names, "program", "run"], machine, {"chainrule_run": self._pool.run})
         self.seconds["link"] = self._code.link_seconds
         self._lay_out(flush_subnormals, numbers, [self._code.address(name) for name in names])
@@ -178,7 +176,7 @@ class Executable:
         return [Optimised(module, self.machine).llvm for module in _emit(self._kernels, self.machine)]
 
     def _compile(self) -> list[bytes]:
-        """Object files. While LLVM generates the code of the runtime or of one module, the next module is written."""
+        """Object files. While LLVM generates the code of one module, the next module is written."""
         self.cached = False
         seconds = self.seconds
 
@@ -189,7 +187,6 @@ class Executable:
             return file
 
         with ThreadPoolExecutor(1, "chainrule-llvm") as background:
-            _begun(background, self._runtime)
             files = []
             start = time.perf_counter()
             for module in _emit(self._kernels, self.machine):
@@ -197,13 +194,11 @@ class Executable:
                 seconds["emit"] += time.perf_counter() - start
                 optimised = Optimised(text, self.machine)
                 seconds["optimise"] += optimised.seconds
-                files.append(_begun(background, functools.partial(generate, optimised)))
+                files.append(_Begun(background, functools.partial(generate, optimised)))
                 start = time.perf_counter()
-            return [file() for file in files]
-
-    def _runtime(self) -> Alone | Pool:
-        """What runs the program."""
-        return pool() if self.threads > 1 else alone()
+            for file in reversed(files):  # the background goes through them from the first on
+                file.do_unless_begun()
+            return [file.result() for file in files]
 
     def _in_stages(self, cycles: Sequence[float], numbers: Sequence[int]) -> list[_Stage]:
         """The program's calls in stages, threads waiting for each other between two of them."""
@@ -284,6 +279,9 @@ def _distinct(calls: Iterable[Call]) -> tuple[dict[str, Kernel], list[int]]:
 
 def _describe(part: object) -> str:
     """A kernel, or a part of one, as text: `repr`, but for dtypes, where that takes long."""
+    if isinstance(part, Instruction):
+        place = None if part.access is None else tuple(part.access)
+        return f"{part.op},{part.dtype.str},{part.inputs},{place},{part.value!r}"
     if isinstance(part, tuple):
         return f"{type(part).__name__}({','.join(map(_describe, part))})"
     return part.str if isinstance(part, np.dtype) else repr(part)
@@ -293,13 +291,26 @@ def _name(number: int) -> str:
     return f"kernel{number}"
 
 
-def _begun(background: ThreadPoolExecutor, function: Callable[[], T]) -> Callable[[], T]:
-    """What gives the function's result, which another thread is about to compute, if there may be one."""
-    try:
-        return background.submit(function).result
-    except RuntimeError:  # no more threads are allowed, or the interpreter is about to end
-        result = function()
-        return lambda: result
+class _Begun(Generic[T]):
+    """Work that another thread is about to do, or that this one has done where there may be no other."""
+
+    def __init__(self, background: ThreadPoolExecutor, work: Callable[[], T]) -> None:
+        self._work = work
+        self._future: Future[T] = Future()
+        try:
+            self._future = background.submit(work)
+        except RuntimeError:  # no more threads are allowed, or the interpreter is about to end
+            self._future.set_result(work())
+
+    def do_unless_begun(self) -> None:
+        """Do in this thread what the other one has not come to yet."""
+        if self._future.cancel():
+            self._future = Future()
+            self._future.set_result(self._work())
+
+    def result(self) -> T:
+        """What comes of it, waited for."""
+        return self._future.result()
 
 
 def _emit(kernels: Sequence[Kernel], machine: Machine) -> Iterator[ir.Module]:

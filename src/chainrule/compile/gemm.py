@@ -21,7 +21,8 @@ from chainrule.compile.gemm_packing import (
     Counted,
     emit_pack_columns,
     emit_pack_panels,
-    emit_pack_rows,
+    emit_pack_short_rows,
+    pack_long_rows,
     packed_strides,
     smaller,
 )
@@ -166,12 +167,16 @@ class _Generator:
 
         def pack(count: int) -> None:
             packer = self._helper(
-                f"pack_{count}_rows", lambda name: emit_pack_rows(self.module, kernel, name, count, chosen.lanes)
+                f"pack_{count}_rows", lambda name: emit_pack_short_rows(self.module, kernel, name, count, chosen.lanes)
             )
             self.builder.call(packer, [packed, rows])
 
         with builder.if_then(is_first_block) if chosen.strips > 1 else contextlib.nullcontext():
-            self._by_rows(tile, pack)
+            if kernel.a.strides[-2] == 1:
+                self._by_rows(tile, pack)
+            else:
+                count = builder.sub(self._first_row(builder.add(tile, int64(1))), row)
+                pack_long_rows(builder, kernel, packed, rows, count, chosen.lanes)
         return _Strip(row, packed)
 
     def _tile(

@@ -7,6 +7,8 @@ is not copied here but by the microkernel, when it first passes. When to pack is
 
 from __future__ import annotations
 
+import numpy as np
+
 from chainrule.compile import ir
 from chainrule.compile.gemm_epilogue import lanes_below, prefetch
 from chainrule.compile.gemm_microkernel import STEPS_AHEAD, load_vector, offset
@@ -61,29 +63,51 @@ def emit_pack_columns(module: ir.Module, kernel: Gemm, name: str, count: int, wi
     return function
 
 
-def emit_pack_rows(module: ir.Module, kernel: Gemm, name: str, rows: int, lanes: int) -> ir.Function:
-    """`void (ptr to, ptr from)`: `rows` rows of a, in the order that `packed_strides` tells."""
+def emit_pack_short_rows(module: ir.Module, kernel: Gemm, name: str, rows: int, lanes: int) -> ir.Function:
+    """`void (ptr to, ptr from)`: `rows` rows of an a that is contiguous along m, as `packed_strides` tells."""
     function, builder = _new_function(module, name)
     to, source = function.args
     element, size = scalar_type(kernel.dtype), kernel.dtype.itemsize
-    along_m, along_k = kernel.a.strides[-2:]
-    to_row, to_step = packed_strides(kernel, rows, lanes)
-    if along_m == 1:
-        with Counted(builder, int64(0), int64(kernel.k)) as step:
-            _copy(
-                builder,
-                offset(builder, to, builder.mul(step, int64(to_step)), element),
-                offset(builder, source, distance(builder, step, along_k), element),
-                rows,
-                (element, size, lanes),
-            )
-    else:
-        with Counted(builder, int64(0), int64(kernel.k), lanes) as step:
-            start = smaller(builder, step, int64(kernel.k - lanes))
-            for row in range(rows):
-                address = offset(builder, source, builder.add(start, int64(row * along_m)), element)
-                value = load_vector(builder, address, 1, element, lanes, None)
-                builder.store(value, offset(builder, to, builder.add(start, int64(row * to_row)), element), align=size)
+    _, to_step = packed_strides(kernel, rows, lanes)
+    with Counted(builder, int64(0), int64(kernel.k)) as step:
+        _copy(
+            builder,
+            offset(builder, to, builder.mul(step, int64(to_step)), element),
+            offset(builder, source, distance(builder, step, kernel.a.strides[-1]), element),
+            rows,
+            (element, size, lanes),
+        )
+    builder.ret_void()
+    return function
+
+
+def pack_long_rows(
+    builder: ir.IRBuilder, kernel: Gemm, to: ir.Value, source: ir.Value, rows: ir.Value, lanes: int
+) -> None:
+    """Pack rows of an a that is contiguous along k, as `packed_strides` tells: with one function for all products."""
+    name = f"pack_rows_of_{kernel.dtype.name}"
+    packer = builder.module.globals.get(name) or _emit_pack_long_rows(builder.module, kernel.dtype, name, lanes)
+    to_row, _ = packed_strides(kernel, 0, lanes)
+    builder.call(packer, [to, source, rows, int64(kernel.k), int64(kernel.a.strides[-2]), int64(to_row)])
+
+
+def _emit_pack_long_rows(module: ir.Module, dtype: np.dtype, name: str, lanes: int) -> ir.Function:
+    """`void (ptr to, ptr from, i64 rows, i64 k, i64 from_row, i64 to_row)`; k is a vector at least."""
+    function, builder = _new_function(module, name, INT64, INT64, INT64, INT64)
+    to, source, rows, k, from_row, to_row = function.args
+    element = scalar_type(dtype)
+
+    def copy(line: ir.Value, target: ir.Value, step: ir.Value) -> None:
+        value = load_vector(builder, offset(builder, line, step, element), 1, element, lanes, None)
+        builder.store(value, offset(builder, target, step, element), align=dtype.itemsize)
+
+    last = builder.sub(k, int64(lanes))
+    with Counted(builder, int64(0), rows) as row:
+        line = offset(builder, source, builder.mul(row, from_row), element)
+        target = offset(builder, to, builder.mul(row, to_row), element)
+        with Counted(builder, int64(0), last, lanes) as step:
+            copy(line, target, step)
+        copy(line, target, last)
     builder.ret_void()
     return function
 

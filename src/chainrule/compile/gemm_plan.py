@@ -24,6 +24,9 @@ _STACK_BYTES = 224 << 10
 #: Bytes from which on pages are too many to be visited more than once.
 _NEAR = 4 << 20
 
+#: From how many tiles along m on a panel is packed before the first of them.
+_MANY_TILES = 32
+
 #: From how many elements on k may be cut, and how long one turn of it may be then.
 _LONG, _LONGEST_RUN = 8192, 1024
 
@@ -102,11 +105,15 @@ class Plan(NamedTuple):
 
     @property
     def packs_in_passing(self) -> bool:
-        """Whether panels are packed by the first tile that reads them: those that are contiguous and near."""
+        """Whether panels are packed by the first tile that reads them: those that are contiguous and near.
+
+        That takes a microkernel of its own, which is not worth its code where many tiles follow.
+        """
         along_k, along_n = self.kernel.b.strides[-2:]
         if not self.pack_b or along_n != 1:
             return False
-        return not is_even(along_k) or self.kernel.k * along_k * self.kernel.dtype.itemsize <= _NEAR
+        is_near = self.kernel.k * near(along_k) * self.kernel.dtype.itemsize <= _NEAR
+        return not is_even(along_k) or (is_near and self.tiles < _MANY_TILES)
 
     def packs(self, width: int) -> bool:
         """Whether a panel of that width is packed; a narrower last one only if it must be, to save code."""
@@ -290,11 +297,16 @@ def _shared(tried: Plan, machine: Machine, budget: int) -> Iterator[Plan]:
         block = min(block, (budget - min(tried.strips, 1) * tried.strip_bytes) // max(tried.b_bytes, 1)) or 1
     tried = tried._replace(block=block)
     batches, cores = math.prod(tried.kernel.batch), machine.cores
+    cycles = _inner_tile_cycles if tried.inner else _tile_cycles
+    tiles = (
+        cycles(tried, machine, min(tried.width, tried.kernel.n)),
+        cycles(tried, machine, tried.tail) if tried.tail else 0.0,
+    )
     if batches >= cores:
-        yield tried._replace(split="batch", cost=_cost(tried, machine, 1, 1) * -(-batches // cores))
+        yield tried._replace(split="batch", cost=_cost(tried, machine, 1, 1, tiles) * -(-batches // cores))
         return
-    yield tried._replace(split="m", cost=_cost(tried, machine, cores, 1) * batches)
-    yield tried._replace(split="n", cost=_cost(tried, machine, 1, cores) * batches)
+    yield tried._replace(split="m", cost=_cost(tried, machine, cores, 1, tiles) * batches)
+    yield tried._replace(split="n", cost=_cost(tried, machine, 1, cores, tiles) * batches)
 
 
 def _lines(size: int) -> int:
@@ -302,15 +314,12 @@ def _lines(size: int) -> int:
     return -(-size // _LINE) * _LINE
 
 
-def _cost(plan: Plan, machine: Machine, by_m: int, by_n: int) -> float:
-    """Cycles of one of `by_m × by_n` threads."""
-    kernel = plan.kernel
+def _cost(plan: Plan, machine: Machine, by_m: int, by_n: int, tile_cycles: tuple[float, float]) -> float:
+    """Cycles of one of `by_m × by_n` threads, by those of a tile of a full panel and of one of the last."""
+    kernel, (full, last) = plan.kernel, tile_cycles
     tiles, panels = -(-plan.tiles // by_m), -(-plan.panels // by_n)
     narrow = 1 if plan.tail and by_n == 1 else 0
-    cycles = _inner_tile_cycles if plan.inner else _tile_cycles
-    product = (panels - narrow) * cycles(plan, machine, min(plan.width, kernel.n))
-    if narrow:
-        product += cycles(plan, machine, plan.tail)
+    product = (panels - narrow) * full + narrow * last
     packing = 0.0
     if plan.pack_b:
         packing += kernel.k * plan.padded(kernel.n) / by_n / plan.lanes * _pack_cycles(kernel, machine)

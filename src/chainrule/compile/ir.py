@@ -512,13 +512,15 @@ class IRBuilder:
         """The address of memory on the stack."""
         return self._result(_POINTER, f"alloca {kind}, i32 {size}{f', align {align}' if align else ''}")
 
-    def load(self, address: Value, typ: Type, align: int = 0) -> Value:
+    def load(self, address: Value, typ: Type, align: int = 0, volatile: bool = False) -> Value:
         """What is in memory."""
-        return self._result(typ, f"load {typ.text}, ptr {address.text}{f', align {align}' if align else ''}")
+        name = "load volatile" if volatile else "load"
+        return self._result(typ, f"{name} {typ.text}, ptr {address.text}{f', align {align}' if align else ''}")
 
-    def store(self, value: Value, address: Value, align: int = 0) -> None:
+    def store(self, value: Value, address: Value, align: int = 0, volatile: bool = False) -> None:
         """Write to memory."""
-        self._write(f"store {value}, ptr {address.text}{f', align {align}' if align else ''}")
+        name = "store volatile" if volatile else "store"
+        self._write(f"{name} {value}, ptr {address.text}{f', align {align}' if align else ''}")
 
     def gep(self, address: Value, indices: Sequence[Value], source_etype: Type) -> Value:
         """The address so many elements further; for a vector of indices, a vector of addresses."""

@@ -74,8 +74,7 @@ def _loop_dtypes(name: str, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
 def elementwise(name: str, *operands: Any) -> Traced:
     """NumPy's function of that name."""
     now = [_now(x) for x in operands]
-    with np.errstate(all="ignore"):
-        result = getattr(np, name)(*now)
+    result = getattr(np, name)(*now)
     *inner, dtype = _loop_dtypes(name, tuple([_kind(x) for x in operands]))
     shape = result.shape
     inputs = [_as_value(x, kind, shape) for x, kind in zip(operands, inner, strict=True)]

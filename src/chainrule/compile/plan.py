@@ -18,7 +18,7 @@ import numpy as np
 from chainrule.compile.factors import product_axes, with_fewest_axes
 from chainrule.compile.fuse import SOURCES, Body, Fusion, Group, fused
 from chainrule.compile.gemm import workspace_bytes
-from chainrule.compile.graph import Graph, Value
+from chainrule.compile.graph import Graph, Value, reachable
 from chainrule.compile.kernels import Access, Call, Gemm, Instruction, Kernel, Loop, Program
 from chainrule.compile.machine import Machine
 from chainrule.compile.places import flat
@@ -74,6 +74,17 @@ def plan(graph: Graph, outputs: Sequence[Value], replaced: Mapping[int, Value], 
 def total_flops(planned: Plan) -> int:
     """How many arithmetic operations a run of the program takes."""
     return sum(flops(call.kernel) for call in planned.program.calls)
+
+
+def is_short(outputs: Sequence[Value]) -> bool:
+    """Whether what `outputs` are made by is most likely done before a second thread could help."""
+    return sum(_least_flops(value) for value in reachable(outputs)) < _WORTH_THREADS
+
+
+def _least_flops(value: Value) -> int:
+    if value.op in SOURCES:
+        return 0
+    return value.size * 2 * value.inputs[0].shape[-1] if value.op == "matmul" else value.size
 
 
 def unshared_if_short(planned: Plan) -> Plan:

@@ -22,7 +22,7 @@ import optree
 from chainrule.compile.capture import ARRAYS, Slot, Survey, missing, names_used, survey
 from chainrule.compile.errors import TraceError, Unsupported
 from chainrule.compile.graph import Value
-from chainrule.compile.tracing import Trace, Traced, active
+from chainrule.compile.tracing import ShapeTrace, Trace, Traced, active
 from chainrule.core import state
 from chainrule.core.namespace import is_array
 from chainrule.core.node import Leaf, Node
@@ -97,10 +97,11 @@ class Recording(NamedTuple):
         results: the leaves of what the function returned: values of the graph, or plain objects.
         kinds: for each of them "tensor", "array" or "float"; "plain" for plain objects.
         treedef: how the leaves of the result are put together.
-        result: what the recorded run itself returned.
+        result: what the recorded run itself returned; None where it computed nothing.
         carried: slots in which each run leaves a new tensor, by the identity of their owner and their key.
         names: the attributes of the user's objects that matter.
-        found: what the function closes over.
+        found: what the function closed over before the run.
+        sizes: the containers among it, and how much they held.
         seconds: how long the run took.
     """
 
@@ -115,30 +116,51 @@ class Recording(NamedTuple):
     carried: frozenset[tuple[int, Any]]
     names: set[str]
     found: Survey | None
+    sizes: list[tuple[Any, int]]
     seconds: float
 
 
-def record(function: Callable, leaves: Sequence[Any], treedef: Any) -> Recording:
+#: From so many elements on, a step takes NumPy longer than the program that is made of it.
+_LARGE = 1 << 16
+
+
+class NeedsValues(Exception):
+    """A function cannot be recorded without computing anything: it has to be recorded with values."""
+
+
+def record(function: Callable, leaves: Sequence[Any], treedef: Any, with_values: bool = False) -> Recording:
     """Run `function` once on the arguments made of `leaves`.
+
+    Where these and what the function closes over are large, it runs on arrays without values: nothing is computed, and
+    everything is as it was before.
+
+    Args:
+        function: what is recorded.
+        leaves, treedef: its arguments.
+        with_values: compute everything, however large.
 
     Raises:
         TraceError: it read a value or had a side effect.
         Unsupported: something has no compiled form. Everything is as it was before, but for what Python code did.
+        NeedsValues: it cannot be recorded without values, or something is wrong with it.
     """
     start = time.perf_counter()
     reach = (function, *[leaf for leaf in leaves if not is_traced_leaf(leaf)])
     names = names_used(reach)
     found = survey(reach, names)
-    trace = Trace()
+    sizes = found.sizes()
     before = {place: place.get() for place in _places(found)}
+    trace = Trace() if with_values or _size(leaves, before) < _LARGE else ShapeTrace()
     gradients = {place: place.holder() for place in before if place.kind == "grad"}
     arguments = [_argument(trace, leaf, number) for number, leaf in enumerate(leaves)]
     read: dict[Place, Value] = {}
     try:
         for place, array in before.items():
             if array is not None:
+                if not array.dtype.isnative:
+                    raise Unsupported(f"{place.path} is not in this machine's byte order")
                 read[place] = trace.graph.input(array.shape, array.dtype, place.path)
-                place.put(Traced(read[place], array))
+                place.put(Traced(read[place], trace.now(array)))
         args, kwargs = optree.tree_unflatten(treedef, [traced for _, traced in arguments])
         options = state.options[0]
         with active(trace), state.recording_whole_graphs(), _watched(found):
@@ -153,18 +175,60 @@ def record(function: Callable, leaves: Sequence[Any], treedef: Any) -> Recording
         _refuse_changed_arguments(arguments)
         carried = _carried(found, after, read)
         now = {place: place.get() for place in [*before, *carried, *_places(after)]}
-        results, kinds, result_def, shown = _results(trace, result, leaves)
+        results, kinds, result_def = _results(trace, result, leaves)
         written = _written(trace, now, read, carried)
-    except BaseException:
-        for place, array in before.items():
-            if place.kind != "grad":
-                place.put(array)
-        _put_back(gradients)
-        for slot in found.slots:
-            slot.put_back()
-        for generator, before_draws in trace.draws.values():
-            generator.bit_generator.state = before_draws
-        raise
+        if not trace.has_values and any(place not in before for place in written):
+            raise NeedsValues  # what the program is to write to is made by the first run
+    except BaseException as error:
+        _undo(trace, found, survey(reach, names), before, gradients)
+        if trace.has_values or isinstance(error, (TraceError, Unsupported)) or not isinstance(error, Exception):
+            raise
+        raise NeedsValues from error
+    shown = None
+    if trace.has_values:
+        shown = optree.tree_unflatten(result_def, [_shown(*each) for each in zip(results, kinds, strict=True)])
+        _keep(trace, now, written, before, gradients, shown)
+    else:
+        _undo(trace, found, after, before, gradients)
+    return Recording(
+        trace, [value for value, _ in arguments], read, written, [_as_value(part) for part in results], kinds,
+        result_def, shown, frozenset((id(place.owner), place.key) for place in carried), names, found, sizes,
+        time.perf_counter() - start,
+    )  # fmt: skip
+
+
+def _size(leaves: Sequence[Any], before: dict[Place, Any]) -> int:
+    """How many elements the arguments and what the function closes over have."""
+    arrays = [*filter(is_traced_leaf, leaves), *before.values()]
+    return sum(getattr(array, "size", 1) for array in arrays)
+
+
+def _undo(trace: Trace, found: Survey, after: Survey, before: dict[Place, Any], gradients: dict[Place, Any]) -> None:
+    """Let everything be as it was before the run."""
+    for place, array in before.items():
+        if place.kind != "grad":
+            place.put(array)
+    _put_back(gradients)
+    for slot in found.slots:
+        slot.put_back()
+    identities = {slot.identity for slot in found.slots}
+    owners = {id(slot.owner) for slot in found.slots} | {id(slot.held) for slot in found.slots}
+    for slot in after.slots:
+        if slot.identity not in identities and isinstance(slot.owner, dict) and id(slot.owner) in owners:
+            slot.owner.pop(slot.key, None)
+    for generator, before_draws in trace.draws.values():
+        generator.bit_generator.state = before_draws
+
+
+def _keep(
+    trace: Trace,
+    now: dict[Place, Any],
+    written: dict[Place, Value | None],
+    before: dict[Place, Any],
+    gradients: dict[Place, Any],
+    shown: Any,
+) -> None:
+    """Let every place hold what the run left there, as plain arrays."""
     taken = {id(leaf) for leaf in optree.tree_leaves(shown)}
     for place, held in now.items():
         if place in written and held is not None:
@@ -174,11 +238,6 @@ def record(function: Callable, leaves: Sequence[Any], treedef: Any) -> Recording
     _put_back({place: old for place, old in gradients.items() if place not in written})
     for function_after in trace.finally_:
         function_after()
-    return Recording(
-        trace, [value for value, _ in arguments], read, written, results, kinds, result_def, shown,
-        frozenset((id(place.owner), place.key) for place in carried), names, survey(reach, names),
-        time.perf_counter() - start,
-    )  # fmt: skip
 
 
 def _own(array: Any, taken: set[int]) -> np.ndarray:
@@ -211,12 +270,13 @@ def _argument(trace: Trace, leaf: Any, number: int) -> tuple[Value | None, Any]:
     name = f"argument {number}"
     if type(leaf) is float:
         value = trace.graph.input((), np.float64, name)
-        return value, Traced(value, np.float64(leaf), weak=True)
+        return value, Traced(value, trace.now(np.float64(leaf)), weak=True)
     raw = _raw(leaf)
     if not isinstance(raw, (np.ndarray, np.generic)):
         raise Unsupported(f"tensors of {type(raw).__name__} have no compiled form")
-    value = trace.graph.input(raw.shape, raw.dtype, name)
-    traced = Traced(value, raw)
+    native = raw.dtype.newbyteorder("=")
+    value = trace.graph.input(raw.shape, native, name)
+    traced = Traced(value, trace.now(raw.astype(native, copy=False)))
     return value, Tensor(traced) if isinstance(leaf, Tensor) else traced
 
 
@@ -283,31 +343,39 @@ def _written(
 # Results -------------------------------------------------------------------------------------------------------------
 
 
-def _results(trace: Trace, result: Any, leaves: Sequence[Any]) -> tuple[list[Any], list[str], Any, Any]:
+def _results(trace: Trace, result: Any, leaves: Sequence[Any]) -> tuple[list[Any], list[str], Any]:
+    """The leaves of the result, traced where they are arrays; what each of them is; and how they are put together."""
     flat, treedef = optree.tree_flatten(result, none_is_leaf=True)
     floats_only = all(type(leaf) is float for leaf in leaves if is_traced_leaf(leaf))
-    values, kinds, shown = [], [], []
+    parts, kinds = [], []
     for leaf in flat:
         raw = _raw(leaf)
         if isinstance(raw, np.ndarray):  # a constant, of which each caller gets a copy
             raw = Traced(trace.graph.constant(raw), raw)
         if not isinstance(raw, Traced):
-            values.append(leaf)
+            parts.append(leaf)
             kinds.append("plain")
-            shown.append(leaf)
             continue
-        values.append(raw.value)
+        parts.append(raw)
         if isinstance(leaf, Tensor):
             _refuse_unwalked(leaf)
             kinds.append("tensor")
-            shown.append(Tensor(raw.concrete))
         elif raw.weak or (floats_only and any(type(x) is float for x in leaves) and _is_a_float(raw)):
             kinds.append("float")
-            shown.append(float(raw.concrete))
         else:
             kinds.append("array")
-            shown.append(raw.concrete)
-    return values, kinds, treedef, optree.tree_unflatten(treedef, shown)
+    return parts, kinds, treedef
+
+
+def _shown(part: Any, kind: str) -> Any:
+    """A leaf of the result as the caller gets it."""
+    if kind == "plain":
+        return part
+    return Tensor(part.concrete) if kind == "tensor" else float(part.concrete) if kind == "float" else part.concrete
+
+
+def _as_value(part: Any) -> Any:
+    return part.value if isinstance(part, Traced) else part
 
 
 def _is_a_float(raw: Traced) -> bool:

@@ -59,8 +59,8 @@ class ProgramReport:
 
     Attributes:
         arguments: what the program is for, such as `float32[64, 784]`; objects that are part of it are left out.
-        seconds: how long each stage took: "trace" (the first call itself, with NumPy, is part of it), "simplify",
-            "plan" (fusion too), "emit", "optimise", "generate", "link"; those of code from the cache are 0.
+        seconds: how long each stage took: "trace" (unless arrays are large, NumPy computes the first call in it),
+            "simplify", "plan" (fusion too), "emit", "optimise", "generate", "link"; those of code from the cache are 0.
         cached: whether the code came from the cache on disk.
         traced, simplified: number of values in the recorded graph, and after simplification.
         threads: how many share the program.
@@ -353,7 +353,7 @@ def _figures_table(program: ProgramReport) -> Table:
     )
     origin = "from the cache" if program.cached else "not from the cache"
     table = Table(box=None, show_header=False, padding=(0, 2))
-    table.add_row("trace", f"{_time(program.seconds['trace'])}, the first call included")
+    table.add_row("trace", f"{_time(program.seconds['trace'])}, with what NumPy computed for the first call")
     table.add_row("compilation", f"{_time(program.compile_seconds)}: {stages}; code {origin}")
     table.add_row("values", f"{program.traced:,} traced, {program.simplified:,} after simplification")
     threads = f"{program.threads} thread{'s' * (program.threads != 1)}"

@@ -29,6 +29,7 @@ import numpy as np
 from chainrule.compile import ir, vectormath
 from chainrule.compile.kernels import Access, Instruction
 from chainrule.compile.lanes import Short, everywhere
+from chainrule.compile.shelf import LONG, Shelf
 
 POINTER = ir.PointerType()
 INT64 = ir.IntType(64)
@@ -696,11 +697,29 @@ def emit_body(
         point: where in the grid.
         only: numbers of the instructions wanted; all if None.
     """
-    for number in range(len(body)) if only is None else only:
-        if number not in values:
-            result = emit_instruction(builder, body, number, values, point)
-            if result is not None:
-                values[number] = result
+    numbers = [number for number in (range(len(body)) if only is None else only) if number not in values]
+    if len(numbers) >= LONG:
+        _emit_long_body(builder, body, numbers, values, point)
+        return
+    for number in numbers:
+        result = emit_instruction(builder, body, number, values, point)
+        if result is not None:
+            values[number] = result
+
+
+def _emit_long_body(
+    builder: ir.IRBuilder,
+    body: Sequence[Instruction],
+    numbers: Sequence[int],
+    values: dict[int, ir.Value],
+    point: Point,
+) -> None:
+    shelf = Shelf(builder, body, numbers, values, 8 * point.lanes)
+    for position, number in enumerate(numbers):
+        result = emit_instruction(builder, body, number, shelf.fetch(position), point)
+        if result is not None:
+            values[number] = result
+            shelf.put(position, number, result)
 
 
 def emit_instruction(

@@ -9,8 +9,9 @@
         return loss
 
 The first call with arguments of new shapes runs as ever and is recorded (`recording`); the recorded graph is
-simplified, fused, planned and turned into machine code (`variant`). This file decides, call by call, which program to
-run, or whether to record another.
+simplified, fused, planned and turned into machine code (`variant`). What is large is recorded without computing
+anything: then the program runs in the first call already. This file decides, call by call, which program to run, or
+whether to record another.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import optree
 
 from chainrule.compile.bindings import Misfit
 from chainrule.compile.errors import Unsupported
-from chainrule.compile.recording import record
+from chainrule.compile.recording import NeedsValues, record
 from chainrule.compile.report import Report, report_of, show
 from chainrule.compile.shortcut import Shortcut
 from chainrule.compile.variant import Variant, failed
@@ -153,15 +154,27 @@ class Compiled:
             )
             return self.function(*args, **kwargs)
         try:
-            recording = record(self.function, leaves, treedef)
-            is_flat = not kwargs and len(leaves) == len(args) and all(x is y for x, y in zip(leaves, args, strict=True))
-            variant = Variant(recording, leaves, treedef, is_flat, self.threads)
+            try:
+                return self._record_once(leaves, treedef, args, kwargs)
+            except (NeedsValues, Misfit):
+                return self._record_once(leaves, treedef, args, kwargs, with_values=True)
         except Unsupported as error:
             self._give_up(str(error))
             return self.function(*args, **kwargs)
+
+    def _record_once(self, leaves: list, treedef: Any, args: tuple, kwargs: dict, with_values: bool = False) -> Any:
+        recording = record(self.function, leaves, treedef, with_values)
+        is_flat = not kwargs and len(leaves) == len(args) and all(x is y for x, y in zip(leaves, args, strict=True))
+        variant = Variant(recording, leaves, treedef, is_flat, self.threads)
+        result = recording.result
+        if not recording.trace.has_values:
+            del recording  # it holds arrays that are to be written to
+            result = variant.run(leaves)
+            if result is failed:
+                return self.function(*args, **kwargs)
         self.variants.append(variant)
         self._latest = variant if is_flat else None
-        return recording.result
+        return result
 
     def _give_up(self, reason: str) -> None:
         name = getattr(self.function, "__qualname__", repr(self.function))

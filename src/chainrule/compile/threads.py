@@ -15,14 +15,15 @@ What a kernel does is not known here, nor how it was compiled.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import functools
 import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from chainrule.compile import cache
 from chainrule.compile.machine import Machine, NativeModule, Optimised
@@ -169,6 +170,9 @@ def _code(name: str, machine: Machine) -> NativeModule:
     return NativeModule(cache.object_code(f"{name} {MOST_THREADS}", machine, make), exports, machine)
 
 
+Made = TypeVar("Made", "Alone", "Pool")
+
+
 class Alone:
     """What runs programs that one thread has for itself: it compiles in half the time of what a pool needs.
 
@@ -250,15 +254,29 @@ def pool() -> Pool:
         return _made(Pool)
 
 
-def alone() -> Alone:
-    """What runs this process's programs of one thread."""
+def alone() -> Alone | Pool:
+    """What runs this process's programs of one thread: the pool does so too, where there is one."""
     with _making:
-        return _made(Alone)
+        return _made(Pool) if Pool in _runtimes else _made(Alone)
 
 
-@functools.cache
-def _made(runtime: type) -> Any:
-    return runtime(Machine.host())
+def begun(threads: int) -> Callable[[], Alone | Pool]:
+    """What gives the runtime for programs of so many threads, which another thread makes meanwhile.
+
+    LLVM takes some hundredths of a second for it, and needs nothing of any program.
+    """
+    make: Callable[[], Alone | Pool] = pool if threads > 1 else alone
+    if not (_runtimes if threads == 1 else Pool in _runtimes):
+        with contextlib.suppress(RuntimeError):  # no more threads are allowed, or the interpreter is about to end
+            threading.Thread(target=make, name="chainrule-runtime").start()
+    return make
 
 
-_making = threading.Lock()  # `functools.cache` might call twice
+def _made(runtime: type[Made]) -> Made:
+    if runtime not in _runtimes:
+        _runtimes[runtime] = runtime(Machine.host())
+    return _runtimes[runtime]
+
+
+_runtimes: dict[type, Any] = {}
+_making = threading.Lock()

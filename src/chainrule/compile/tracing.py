@@ -2,8 +2,9 @@
 
 To the rest of the library it is an array of one more library: primitives and rules, run on it, call the functions of
 its namespace, which are in `operations`. Each call computes the value with NumPy, so the recorded run gives its
-results like any other, and adds to the graph of the active `Trace`. What a value is may not be asked by Python code
-(`bool`, `float`, `item`, `numpy`): a program that is run again could not ask it.
+results like any other, and adds to the graph of the active `Trace`. (Of large arrays it computes shapes alone.) What a
+value is may not be asked by Python code (`bool`, `float`, `item`, `numpy`): a program that is run again could not ask
+it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ class Trace:
         draws: NumPy generators that were drawn from, with the state each had before.
         forgotten: tensors whose gradient was dropped before anything looked at it, by identity.
         without_gradient: tensors that were found to have no gradient.
+        has_values: whether the run computes anything.
     """
+
+    has_values = True
 
     def __init__(self) -> None:
         self.graph = Graph()
@@ -56,6 +60,10 @@ class Trace:
         """Note that `tensor` was found without a gradient: the program is for that case only."""
         if id(tensor) not in self.forgotten:
             self.without_gradient.add(id(tensor))
+
+    def now(self, array: Any) -> Any:
+        """What an input of the graph is in this run."""
+        return array
 
     def filled(self, shape: Any, number: Any, dtype: Any) -> Any:
         """An array of one number, as it is in this run."""
@@ -90,6 +98,11 @@ class Trace:
 class BlankTrace(Trace):
     """A run in which no array has values: only its graph is wanted."""
 
+    has_values = False
+
+    def now(self, array: Any) -> Any:
+        return array if isinstance(array, Blank) else Blank(array.shape, array.dtype)
+
     def filled(self, shape: Any, number: Any, dtype: Any) -> Any:
         return Blank((shape,) if isinstance(shape, int) else shape, np.full((), number, dtype).dtype)
 
@@ -102,16 +115,22 @@ class BlankTrace(Trace):
 
     def traced(self, array: Any, name: str) -> Traced:
         """An input of the graph that is like `array`."""
-        value = self.graph.input(array.shape, array.dtype, name)
-        return Traced(value, array if isinstance(array, Blank) else Blank(array.shape, array.dtype))
+        return Traced(self.graph.input(array.shape, array.dtype, name), self.now(array))
+
+
+class ShapeTrace(BlankTrace):
+    """A run in which only what Python is asked for has values; the program that is made of it is to run next."""
+
+    ask = Trace.ask
 
 
 @contextmanager
 def active(trace: Trace) -> Iterator[None]:
-    """Record into `trace`."""
+    """Record into `trace`; NumPy does not warn of what comes out meanwhile, as the program will not."""
     token = state.tracer.set(trace)
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     finally:
         state.tracer.reset(token)
 

@@ -22,10 +22,11 @@ from chainrule.compile.capture import Slot, Survey, survey
 from chainrule.compile.executable import Executable, address_of
 from chainrule.compile.graph import Value
 from chainrule.compile.machine import Machine, release_memory
-from chainrule.compile.plan import Plan, plan, total_flops, unshared_if_short
+from chainrule.compile.plan import Plan, is_short, plan, total_flops, unshared_if_short
 from chainrule.compile.recording import Recording, is_traced_leaf
 from chainrule.compile.shortcut import Shortcut, make_shortcut
 from chainrule.compile.simplify import simplify
+from chainrule.compile.threads import begun
 from chainrule.core import state
 from chainrule.core.tensor import Tensor
 
@@ -60,7 +61,7 @@ class Variant:
         self.structure = state.structure[0]
         self.records = state.is_grad_enabled()
         self._guards = _guards(recording.found, recording.carried)
-        self.sizes = _sizes(recording.found)
+        self.sizes = recording.sizes
         recording = self.recording = recording._replace(found=None)  # it holds arrays, which must have no other holder
         self._compile(recording, threads)
         self._connect_arguments(recording, leaves)
@@ -79,6 +80,7 @@ class Variant:
             and self.is_flat
             and not (self._drops or self._must_be_none or self.recording.trace.draws)
             and all(argument.kind not in ("float", "scalar") for argument in self.arguments)
+            and all(argument.dtype is None or argument.dtype.isnative for argument in self.arguments)
             and self._flops < _SHORT
         )
 
@@ -101,6 +103,7 @@ class Variant:
         }
         replaced = {n: source for n, source in replaced.items() if source is not wanted[n]}
         machine = Machine.host()
+        begun(1 if threads is None and is_short(wanted) else threads or machine.cores)
         self.plan = plan(small, wanted, replaced, threads or machine.cores)
         self._flops = total_flops(self.plan)
         if threads is None:
@@ -212,7 +215,7 @@ class Variant:
             return False
         self.structure = structure
         self._guards = _guards(found, self.recording.carried)
-        self.sizes = _sizes(found)
+        self.sizes = found.sizes()
         return True
 
     @property
@@ -324,11 +327,6 @@ def _as_kind(kind: str, array: Any) -> Any:
     return float(array) if kind == "float" else array if kind == "plain" or array.shape else array[()]
 
 
-def _sizes(found: Survey) -> list[tuple[Any, int]]:
-    """The containers that may come to hold more."""
-    return [(slot.held, len(slot.held)) for slot in found.slots if type(slot.held) in (list, dict)]
-
-
 def _guards(found: Survey, carried: Container[tuple[int, Any]]) -> list[Slot]:
     """The slots that may come to hold something else without notice."""
     return [
@@ -391,8 +389,8 @@ class _Argument:
             self.buffer[()] = leaf
             return None
         array = leaf._value if self.kind == "tensor" else leaf
-        if type(array) is not np.ndarray or array.flags.num & READABLE != READABLE:
-            array = np.array(array, order="C")
+        if type(array) is not np.ndarray or array.flags.num & READABLE != READABLE or not array.dtype.isnative:
+            array = np.array(array, array.dtype.newbyteorder("="), order="C")
         for arrays, slot in self.slots:
             arrays[slot] = id(array)
         return array

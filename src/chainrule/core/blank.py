@@ -8,6 +8,7 @@ read.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -30,25 +31,30 @@ class Blank(NDArrayOperatorsMixin):
         memory: what it is a view of; itself, mostly. It has the shape and dtype of all of that memory.
     """
 
-    __slots__ = ("__weakref__", "_layout", "_memory")
+    __slots__ = ("__weakref__", "_made", "_memory", "_order", "dtype", "shape")
 
     def __init__(self, shape: Sequence[int], dtype: Any, *, order: Sequence[int] | None = None) -> None:
-        dtype, shape = np.dtype(dtype), tuple(shape)
-        strides, step = [0] * len(shape), dtype.itemsize
-        for axis in reversed(range(len(shape)) if order is None else order):
-            strides[axis] = step
-            step *= max(shape[axis], 1)
-        # Metadata for NumPy to calculate with. It says more than there is: its elements are never read.
-        self._layout = as_strided(np.empty(1, dtype), shape, strides, writeable=False)
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+        self._order = order
+        self._made: np.ndarray | None = None
         self._memory: Blank | None = None
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self._layout.shape
+    def _layout(self) -> np.ndarray:
+        """Metadata for NumPy to calculate with. It says more than there is: its elements are never read."""
+        if self._made is None:
+            strides, step = [0] * len(self.shape), self.dtype.itemsize
+            for axis in reversed(range(len(self.shape)) if self._order is None else self._order):
+                strides[axis] = step
+                step *= max(self.shape[axis], 1)
+            self._made = as_strided(np.empty(1, self.dtype), self.shape, strides, writeable=False)
+        return self._made
 
     @property
-    def dtype(self) -> np.dtype:
-        return self._layout.dtype
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie in C order without gaps."""
+        return self._made.flags.c_contiguous if self._made is not None else self._order is None
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -56,7 +62,7 @@ class Blank(NDArrayOperatorsMixin):
 
     @property
     def ndim(self) -> int:
-        return self._layout.ndim
+        return len(self.shape)
 
     @property
     def size(self) -> int:
@@ -74,8 +80,8 @@ class Blank(NDArrayOperatorsMixin):
         return f"<no values, {self.dtype}{list(self.shape)}>"
 
     def _view(self, layout: np.ndarray) -> Blank:
-        view = Blank.__new__(Blank)
-        view._layout = layout
+        view = Blank(layout.shape, layout.dtype)
+        view._made = layout
         view._memory = self.memory
         return view
 
@@ -121,14 +127,14 @@ class Blank(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__" or options:
             self.__array__()
-        dtypes = ufunc.resolve_dtypes((*[_kind(x) for x in inputs], *[None] * ufunc.nout))[ufunc.nin :]
+        dtypes = _dtypes_of_results(ufunc, tuple([_kind(x) for x in inputs]))
+        shapes = [x.shape if isinstance(x, Blank) else np.shape(x) for x in inputs]
         if ufunc is np.matmul:
-            shape: tuple[int, ...] = _shape_of_product(*[np.shape(x) for x in inputs])
-            order = None
+            shape, order = _shape_of_product(*shapes), None
         else:
-            shape = np.broadcast_shapes(*[np.shape(x) for x in inputs])
-            order = _order(inputs, shape)
-        results = tuple(Blank(shape, dtype, order=order) for dtype in dtypes)
+            shape = _broadcast(shapes)
+            order = None if _is_in_order(inputs, shape) else _order(inputs, shape)
+        results = tuple([Blank(shape, dtype, order=order) for dtype in dtypes])
         return results if len(results) > 1 else results[0]
 
     def __array_function__(self, function: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
@@ -142,6 +148,26 @@ def _is_array(part: Any) -> bool:
 
 def _kind(x: Any) -> Any:
     return type(x) if type(x) in (float, int) else np.dtype(bool) if type(x) is bool else x.dtype
+
+
+@functools.cache
+def _dtypes_of_results(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> tuple[np.dtype, ...]:
+    return ufunc.resolve_dtypes((*kinds, *[None] * ufunc.nout))[ufunc.nin :]
+
+
+def _broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    first = shapes[0]
+    if all(shape == first or not shape for shape in shapes):
+        return first
+    return np.broadcast_shapes(*shapes)
+
+
+def _is_in_order(inputs: Sequence[Any], shape: tuple[int, ...]) -> bool:
+    """Whether some input has the shape of the result, in C order."""
+    for x in inputs:  # noqa: SIM110  (any() takes twice as long)
+        if isinstance(x, Blank) and x.shape == shape and x.is_contiguous:
+            return True
+    return False
 
 
 def _order(inputs: Sequence[Any], shape: tuple[int, ...]) -> list[int] | None:
