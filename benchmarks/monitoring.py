@@ -85,7 +85,8 @@ class Overhead:
 
     Attributes:
         share: processor time with a monitor over that without, less one.
-        sample: how many plain steps a watched step takes beyond its own.
+        sample: how many plain steps a watched step takes beyond its own, with what the next one takes for comparing
+            its gradients to it.
         other: share by which the other steps are slower.
         apart: steps from one that was watched to the next, on average.
         step: seconds of a plain step.
@@ -103,6 +104,7 @@ def overhead(case: Network, framework: str, turns: int) -> Overhead:
     trained = training(case, framework)
     alone: list[float] = []
     looked_at: list[float] = []
+    following: list[float] = []
     others: list[float] = []
     seconds(trained.step, 5)
     # To the monitor the turns without it are time that passes too, so it gets half the share.
@@ -110,13 +112,16 @@ def overhead(case: Network, framework: str, turns: int) -> Overhead:
     for _ in range(turns):
         alone += seconds(trained.step, _EVERY)
         with monitor:
-            first, *rest = seconds(trained.step, _EVERY)
-        others += rest
+            first, second, *rest = seconds(trained.step, _EVERY)
         due = monitor.history[-1].step == monitor.step - _EVERY
-        (looked_at if due else others).append(first)
-    each, sample, other = median(alone), median(looked_at), median(others)
-    total = len(looked_at) + len(others)
-    share = (len(looked_at) * sample + len(others) * other) / total / each - 1
+        others += rest if due else [first, second, *rest]
+        if due:
+            looked_at.append(first)
+            following.append(second)
+    each, other = median(alone), median(others)
+    sample = median(looked_at) + median(following) - each
+    total = len(others) + 2 * len(looked_at)
+    share = (len(looked_at) * (sample + each) + len(others) * other) / total / each - 1
     return Overhead(share, sample / each - 1, other / each - 1, total / len(looked_at), each)
 
 

@@ -111,6 +111,14 @@ def test_activations_in_place_are_measured_before_they_overwrite():
     assert 0 < layer.activation.gain < 1
 
 
+def test_a_monitor_looks_at_values_before_an_activation_in_place_overwrites_them():
+    model = tnn.Sequential(tnn.Linear(6, 16), tnn.ReLU(inplace=True), tnn.Linear(16, 3))
+    with cr.monitor(model, every=1) as monitor:
+        CROSS_ENTROPY(model(BATCH[0]), BATCH[1]).backward()
+    layer = monitor.examination.layers[0]
+    assert layer.output.smallest < 0 <= layer.activation.output.smallest
+
+
 def state_of(model, optimizer):
     return (
         [value.clone() for value in model.state_dict().values()],

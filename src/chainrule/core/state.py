@@ -36,6 +36,20 @@ tracer: ContextVar[Any] = ContextVar("chainrule_tracer", default=None)
 #: run that, and must then put back what it changed.
 compiled_watchers: list[Callable[[Callable[[], Any]], None]] = []
 
+#: Called with (module, arguments) before every call of a module; what they return, if not None, is called with its
+#: output afterwards. Unlike a module's own hooks they are no part of it: compiled functions need not look again.
+call_watchers: list[Callable[[Any, tuple], Callable[[Any], None] | None]] = []
+
+
+@contextmanager
+def calls_watched(watch: Callable[[Any, tuple], Callable[[Any], None] | None]) -> Iterator[None]:
+    """Have `watch` among the `call_watchers`."""
+    call_watchers.append(watch)
+    try:
+        yield
+    finally:
+        call_watchers.remove(watch)
+
 
 def ask(function: Callable[[], Any], generator: Any = None) -> Any:
     """`function()`, an array or a tuple of them: Python's part in a step, such as a random draw or a learning rate.

@@ -46,8 +46,9 @@ class Anatomy:
         observer: what saw the pass.
         values, gradients: arrays.
         updates: how far the optimiser moved each, as a share of its norm.
-        gradient_norms: as far as they are known already.
-        parts: the elements of the values that are looked at, as far as they are taken already.
+        parts: the elements of the values that are looked at; all of them where nothing is said.
+        norms: of the values, as far as they are known already.
+        gradient_norms, gradient_shares: norms of the gradients and shares of zeros in them, as far as they are known.
         of_network: how many of the events are the network's; those after them are the loss's. All, where that is not
             known.
     """
@@ -56,13 +57,13 @@ class Anatomy:
     values: Mapping[str, Any]
     gradients: Mapping[str, Any]
     updates: Mapping[str, float]
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    norms: dict[str, float] = field(default_factory=dict)
     gradient_norms: dict[str, float] = field(default_factory=dict)
-    parts: dict[str, Any] = field(default_factory=dict)
+    gradient_shares: dict[str, float] = field(default_factory=dict)
     of_network: int | None = None
 
     def __post_init__(self) -> None:
-        self._norms: dict[str, float] = {}
-        self._zeros: dict[str, float] = {}
         self._activations: dict[int, Activation] = {}
         events = self.observer.events
         self.readers: list[list[Event]] = [[] for _ in events]
@@ -90,18 +91,10 @@ class Anatomy:
         return around
 
     def norm(self, path: str) -> float:
-        """Of a parameter; where there is a limit, of as many of its elements, and by their share of all."""
-        if path not in self._norms:
-            part = self._part(path)
-            share = math.prod(part.shape) / max(math.prod(self.values[path].shape), 1)
-            self._norms[path] = statistics.norm(part) / math.sqrt(share) if share else 0.0
-        return self._norms[path]
-
-    def _part(self, path: str) -> Any:
-        """The elements of a parameter that are looked at: all of them where there is no limit."""
-        if path not in self.parts:
-            self.parts[path] = statistics.sampled(self.values[path], self.observer.limit)
-        return self.parts[path]
+        """Of a parameter."""
+        if path not in self.norms:
+            self.norms[path] = statistics.norm(self.values[path])
+        return self.norms[path]
 
     def gradient_norm(self, path: str) -> float:
         """Of the gradient of a parameter; 0 where none came."""
@@ -112,11 +105,10 @@ class Anatomy:
 
     def gradient_zeros(self, path: str) -> float:
         """Share of zeros in the gradient of a parameter; 0 where none came."""
-        if path not in self._zeros:
+        if path not in self.gradient_shares:
             gradient = self.gradients.get(path)
-            part = None if gradient is None else statistics.sampled(gradient, self.observer.limit)
-            self._zeros[path] = 0.0 if part is None else statistics.zeros(part)
-        return self._zeros[path]
+            self.gradient_shares[path] = 0.0 if gradient is None else statistics.zeros(gradient)
+        return self.gradient_shares[path]
 
     def is_layer(self, event: Event) -> bool:
         """Whether it has weights that multiply what it is given."""
@@ -197,7 +189,8 @@ class Anatomy:
     def parameters(self, subject: Subject) -> list[ParameterState]:
         """All parameters, with what came back to them."""
         moved = {} if subject.optimizer is None else _moved_by(subject.optimizer)
-        own = {id(parameter) for _, parameter in subject.parameters()}
+        parameters = subject.parameters()
+        own = {id(parameter) for _, parameter in parameters}
         strange = {shape for known, shape in moved.items() if known not in own}
         return [
             ParameterState(
@@ -212,7 +205,7 @@ class Anatomy:
                 self.updates.get(path),
                 tuple(parameter.shape) in strange and id(parameter) not in moved,
             )
-            for path, parameter in subject.parameters()
+            for path, parameter in parameters
         ]
 
     def _layer(self, event: Event) -> Layer:
@@ -256,8 +249,9 @@ class Anatomy:
     def _weight_spread(self, paths: Sequence[str]) -> Spread:
         if self.observer.flow_only:  # whether they are all zero is all that the rules of flow ask
             return _NOTHING if any(self.norm(p) for p in paths) else _ZEROS
-        spreads = [statistics.spread(self._part(p)) for p in paths]
-        return _joined([replace(s, count=math.prod(self.values[p].shape)) for s, p in zip(spreads, paths, strict=True)])
+        counts = [math.prod(self.values[p].shape) for p in paths]
+        parts = [self.parts.get(p, self.values[p]) for p in paths]
+        return _joined([statistics.spread(part, count) for part, count in zip(parts, counts, strict=True)])
 
     def _zero_share(self, paths: Sequence[str]) -> float:
         """Of the gradients of several parameters together."""
@@ -604,6 +598,11 @@ def _sums_to_one(x: Any) -> float:
     rows = statistics.as_numpy(x).reshape(-1, x.shape[-1]).astype(np.float64)
     with np.errstate(invalid="ignore"):  # infinities of either sign
         return float(np.mean((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) < 1e-3)))
+
+
+def dropout_of(module: Any) -> float:
+    """The share of values that a module leaves out while the network trains; 0 of one that is not for that."""
+    return float(getattr(module, "p", 0.0)) if "Dropout" in type(module).__name__ else 0.0
 
 
 def inputs_of(subject: Subject) -> list[Input]:

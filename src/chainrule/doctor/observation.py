@@ -104,6 +104,9 @@ class Observer:
     _of_parameters: dict[Hashable, tuple[str, ...]] = field(default_factory=dict)
     _path: list[str] = field(default_factory=list)
     _inside_whole: int = 0
+    _samples: list[tuple[Any, int]] = field(default_factory=list)
+    _wanted: list[tuple[Event, str, int]] = field(default_factory=list)
+    _samples_made: dict[int, int] = field(default_factory=dict)
 
     # Modules ---------------------------------------------------------------------------------------------------
 
@@ -221,26 +224,50 @@ class Observer:
         if self.flow_only:
             return
         if event.name in ACTIVATIONS:
-            event.made = statistics.spread(made, self.limit)
+            self._spread(event, "made", made)
             event.histogram = None if self.limit else statistics.histogram(made)
             event.zero_units = statistics.zero_units(made, event.unit_axis)
             self._look_at_slope(event, slope)
         elif event.name in NORMALIZATIONS and given is not None:
-            event.made = statistics.spread(made, self.limit)
+            self._spread(event, "made", made)
             _look_at_variance(event, statistics.floating(given), self.limit)
             constant = [statistics.constant_units(x, event.unit_axis) for x in (made, given)]
             event.dead = max(constant[0] - constant[1], 0.0)
         elif product or event.name in WHOLE.values():
-            event.made = statistics.spread(made, self.limit)
-        if product or event.name in NORMALIZATIONS or event.name in WHOLE.values():
-            event.given = None if given is None else self._spread_of_input(event, given)
+            self._spread(event, "made", made)
+        if given is not None and (product or event.name in NORMALIZATIONS or event.name in WHOLE.values()):
+            self._spread_of_input(event, given)
 
-    def _spread_of_input(self, event: Event, given: Any) -> Spread:
+    def _spread_of_input(self, event: Event, given: Any) -> None:
         """Of the main input: known already where it is the output of what came before."""
         before = self.events[event.sources[0]] if event.sources else None
-        if before is not None and before.made is not None and before.shape == tuple(given.shape):
-            return before.made
-        return statistics.spread(given, self.limit)
+        if before is None or before.shape != tuple(given.shape):
+            self._spread(event, "given", given)
+        elif before.number in self._samples_made:
+            self._wanted.append((event, "given", self._samples_made[before.number]))
+        elif before.made is not None:
+            event.given = before.made
+        else:
+            self._spread(event, "given", given)
+
+    def _spread(self, event: Event, name: str, array: Any) -> None:
+        """Have the spread of an array as an attribute of an event: at once, or where there is a limit, by `settle`."""
+        if self.limit is None:
+            setattr(event, name, statistics.spread(array))
+            return
+        if name == "made":
+            self._samples_made[event.number] = len(self._samples)
+        self._wanted.append((event, name, len(self._samples)))
+        part = statistics.sampled(array, self.limit)
+        part = namespace_of(part).asarray(part, copy=True) if part is array else part  # it may change
+        self._samples.append((part, math.prod(array.shape)))
+
+    def settle(self) -> None:
+        """Find the spreads of all that was sampled, one after the other; to be called before they are read."""
+        spreads = [statistics.spread(part, count) for part, count in self._samples]
+        for event, name, place in self._wanted:
+            setattr(event, name, spreads[place])
+        self._samples, self._wanted, self._samples_made = [], [], {}
 
     def _look_at_slope(self, event: Event, slope: Slope | None) -> None:
         derivative = None if slope is None else slope(self.limit)

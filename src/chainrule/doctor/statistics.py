@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -56,25 +57,35 @@ def sampled(x: Any, limit: int | None) -> Any:
     length. Of n elements that are looked at, a mean is off by 1/√n of the standard deviation, that by 1/√(2n) of
     itself, a share by 1/(2√n) at most (one standard error): with 1024, 3.1%, 2.2%, and 1.6 percentage points.
     """
-    count = math.prod(x.shape)
-    if limit is None or count < 2 * limit:
+    if limit is None or math.prod(x.shape) < 2 * limit:
         return x
-    x = on_host(x)  # what is sampled is only looked at
-    flat = x.ravel(order="K") if isinstance(x, np.ndarray) else namespace_of(x).reshape(x, (-1,))
-    distance = count // limit
-    while math.gcd(distance, count) > 1:
-        distance += 1
-    part = flat[::distance]
+    part = _chosen(x, limit)
     return namespace_of(part).asarray(part, copy=True)  # near each other, for what passes over them next
 
 
-def spread(x: Any, limit: int | None = None) -> Spread:
-    """How the elements of `x` are spread, all of them or about `limit`."""
-    count = math.prod(x.shape)
-    x = floating(sampled(x, limit))
+def _chosen(x: Any, limit: int | None) -> Any:
+    """The elements of `x` that a sample is made of, in a row."""
+    x = on_host(x)  # what is sampled is only looked at
+    flat = x.ravel(order="K") if isinstance(x, np.ndarray) else namespace_of(x).reshape(x, (-1,))
+    count = flat.shape[0]
+    return flat if limit is None or count < 2 * limit else flat[:: _distance(count, limit)]
+
+
+@functools.lru_cache(maxsize=1024)
+def _distance(count: int, limit: int) -> int:
+    distance = count // limit
+    while math.gcd(distance, count) > 1:
+        distance += 1
+    return distance
+
+
+def spread(x: Any, count: int | None = None) -> Spread:
+    """How the elements of `x` are spread; `count` says how many there were, where it is a sample."""
+    x = floating(x)
     looked_at = math.prod(x.shape)
     if looked_at == 0:
         return Spread(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    count = looked_at if count is None else count
     xp = namespace_of(x)
     smallest, largest = float(xp.min(x, axis=None)), float(xp.max(x, axis=None))
     if math.isfinite(smallest) and math.isfinite(largest):
@@ -83,6 +94,47 @@ def spread(x: Any, limit: int | None = None) -> Spread:
     rest = spread(x[xp.isfinite(x)])
     left_out = 1 - rest.count / looked_at
     return Spread(count, rest.mean, rest.std, rest.smallest, rest.largest, zeros(x), left_out)
+
+
+class Samples:
+    """Samples of several arrays, end to end in one vector of float64; see `sampled`."""
+
+    def __init__(self, arrays: Sequence[Any], limit: int | None) -> None:
+        """Take about `limit` elements of each."""
+        parts = [as_numpy(_chosen(x, limit)) for x in arrays]
+        ends = list(accumulate(part.shape[0] for part in parts))
+        self._parts = [slice(end - part.shape[0], end) for part, end in zip(parts, ends, strict=True)]
+        self._counts = [math.prod(x.shape) for x in arrays]
+        self._elements = np.concatenate([np.zeros(0), *parts], dtype=np.float64, casting="unsafe")
+
+    def are_like(self, other: Samples) -> bool:
+        """Whether as much was taken of arrays of the same sizes."""
+        return self._counts == other._counts
+
+    def norms(self, less: Samples | None = None) -> list[float]:
+        """The norm of each array, by its sample's; or that of the difference to another, sampled in the same way."""
+        elements = self._elements if less is None else self._elements - less._elements
+        return [
+            norm(elements[part]) * math.sqrt(count / max(part.stop - part.start, 1))
+            for part, count in zip(self._parts, self._counts, strict=True)
+        ]
+
+    def square(self, less: Samples | None = None) -> float:
+        """The squared norm of all arrays together, by their samples; or that of the difference to others."""
+        elements = self._elements if less is None else self._elements - less._elements
+        parts = [elements[part] for part in self._parts]
+        return sum(
+            float(np.vdot(part, part)) * (count / max(part.shape[0], 1))
+            for part, count in zip(parts, self._counts, strict=True)
+        )
+
+    def zeros(self) -> list[float]:
+        """Share of exact zeros in each."""
+        return [zeros(self._elements[part]) for part in self._parts]
+
+    def parts(self) -> list[np.ndarray]:
+        """The sample of each."""
+        return [self._elements[part] for part in self._parts]
 
 
 def norm(x: Any) -> float:
@@ -94,8 +146,7 @@ def norm(x: Any) -> float:
             size = float(snrm2(flat))
             if size < math.inf:
                 return size
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            square = float(flat.dot(flat))
+        square = float(np.vdot(flat, flat))  # `dot` warns of overflow, and not to be warned takes its time
     else:
         flat = namespace_of(x).reshape(x, (-1,))
         square = float(flat @ flat)

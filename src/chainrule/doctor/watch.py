@@ -19,12 +19,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
-
-import numpy as np
+from typing import Any, Self
 
 from chainrule.core import state
-from chainrule.core.namespace import namespace_of
 from chainrule.doctor import statistics
 from chainrule.doctor.anatomy import Anatomy, loss_seen
 from chainrule.doctor.course import course_of
@@ -36,6 +33,7 @@ from chainrule.doctor.measurements import Examination, Trial
 from chainrule.doctor.observation import Observer
 from chainrule.doctor.report import Report
 from chainrule.doctor.rules import judge, judge_flow
+from chainrule.doctor.statistics import Samples
 from chainrule.doctor.subjects import DoctorError, Subject, subject_of
 
 _LOOKED_AT = 1024
@@ -77,6 +75,12 @@ class Sample:
     noise: tuple[float, float] | None = None
 
 
+_rehearsing: list[Monitor] = []
+"""Who repeats a compiled step at the moment: to all others it does not happen."""
+
+_tracer = state.tracer.get
+
+
 class Monitor:
     """A watched training loop; see `monitor`. It may be entered again: it goes on then.
 
@@ -85,9 +89,6 @@ class Monitor:
         examination: everything that was measured at the last of them; None before.
         step: number of steps so far.
     """
-
-    _rehearsing: ClassVar[Monitor | None] = None
-    """Who repeats a compiled step at the moment: to all others it does not happen."""
 
     def __init__(
         self,
@@ -110,11 +111,13 @@ class Monitor:
         self._flow_only = flow_only
         self.history: list[Sample] = []
         self.examination: Examination | None = None
-        self._losses: list[float] = []
-        self._unread: list[Any] = []
         self.step = 0
+        self._losses: list[float] = []
         self._steps_of_losses: list[int] = []
-        self._last_gradients: tuple[int, list[tuple[str, Any]], np.ndarray] | None = None
+        self._unread: list[tuple[int, Any]] = []
+        self._number = subject.number_at_hand
+        self._has_optimizer = subject.optimizer is not None
+        self._last_gradients: tuple[int, list[Any], Samples] | None = None
         self._stack, self._calls = ExitStack(), ExitStack()
         self._hears_calls = False
         self._watching: ExitStack | None = None
@@ -122,13 +125,13 @@ class Monitor:
         self._parameters: list[tuple[str, Any]] = []
         self._gradients: dict[str, Any] | None = None
         self._gradient_norms: dict[str, float] = {}
-        self._gradient_sample = np.zeros(0)
-        self._before: dict[str, Any] | None = None
+        self._gradient_samples: Samples | None = None
+        self._before: Samples | None = None
         self._gradient_norm = 0.0
         self._clipped = False
         self._times_clipped = 0
         self._told: set[tuple[str, str]] = set()
-        self._started = self._spent = 0.0
+        self._started = self._spent = self._expected = 0.0
 
     def __trace_parts__(self) -> Iterator[tuple[str, Any, Any]]:
         """A compiled step does not depend on who watches it."""
@@ -138,7 +141,8 @@ class Monitor:
     def losses(self) -> list[float]:
         """Of every step in which `backward` was called, as far as they were seen."""
         unread, self._unread = self._unread, []
-        self._losses += [x if isinstance(x, float) else self._subject.number(x) for x in unread]
+        self._steps_of_losses += [step for step, _ in unread]
+        self._losses += [x if isinstance(x, float) else self._subject.number(x) for _, x in unread]
         return self._losses
 
     # The loop ---------------------------------------------------------------------------------------------------
@@ -147,9 +151,9 @@ class Monitor:
         subject = self._subject
         self._started = self._started or time.perf_counter()
         try:
-            self._stack.enter_context(subject.backward_watched(self._before_backward, self._after_backward))
-            if subject.optimizer is not None:
-                self._stack.enter_context(subject.steps_watched(self._before_step, self._after_step))
+            self._stack.enter_context(subject.backward_watched(self._before_backward))
+            if self._has_optimizer:
+                self._stack.enter_context(subject.steps_watched(*self._around_steps()))
             state.compiled_watchers.append(self._before_compiled)
             self._stack.callback(state.compiled_watchers.remove, self._before_compiled)
             self._stack.callback(self._calls.close)
@@ -175,8 +179,8 @@ class Monitor:
     def _go_on_at(self, step: int) -> None:
         """The next step is this one; calls of the network are listened to in steps that are due only."""
         self.step = step
-        is_due = step % self._every == 0
-        if is_due != self._hears_calls:
+        is_due = not step % self._every
+        if is_due is not self._hears_calls:
             self._calls.close()
             self._hears_calls = is_due
             if is_due:
@@ -185,28 +189,33 @@ class Monitor:
     @property
     def _is_deaf(self) -> bool:
         """Whether what happens is no step of the loop: a compiler records it, or another monitor rehearses."""
-        return state.tracer.get() is not None or Monitor._rehearsing not in (None, self)
+        return _tracer() is not None or (bool(_rehearsing) and _rehearsing[-1] is not self)
 
     def _before_compiled(self, run: Callable[[], Any]) -> None:
         """A compiled step is about to run: run it as Python code first if it is due, and undo that."""
-        now = time.perf_counter()
-        if not self._is_due or self._spent > self._overhead * (now - self._started):
-            self._go_on_at(self.step + 1)
-            return
-        self._go_on_at(self.step)
         counted = self.step
-        Monitor._rehearsing = self
+        if counted % self._every:
+            self._go_on_at(counted + 1)
+            return
+        now = time.perf_counter()
+        if self._spent + self._expected > self._overhead * (now - self._started):
+            self._go_on_at(counted + 1)
+            return
+        self._go_on_at(counted)
+        _rehearsing.append(self)
         try:
             with self._subject.rehearsed():
                 run()
         finally:
-            Monitor._rehearsing = None
+            _rehearsing.pop()
         self._go_on_at(counted + 1)
-        self._spent += time.perf_counter() - now
+        seconds = time.perf_counter() - now
+        self._expected = seconds if self._spent else 0.0  # the first takes longer: its operations are compiled
+        self._spent += seconds
 
     def _called(self) -> None:
         """The network is called with gradients on."""
-        if (self._is_due or Monitor._rehearsing is self) and self._observer is None and not self._is_deaf:
+        if (self._is_due or self in _rehearsing) and self._observer is None and not self._is_deaf:
             subject = self._subject
             self._parameters = subject.parameters()
             self._observer = Observer(
@@ -217,94 +226,94 @@ class Monitor:
             self._watching = ExitStack()
             self._watching.enter_context(subject.observing(self._observer, root=False))
 
-    def _before_backward(self, loss: Any) -> None:
-        self._stop_watching()
-        if not self._is_deaf:
-            self._unread.append(self._subject.number_at_hand(loss))
-            self._steps_of_losses.append(self.step)
+    def _before_backward(self, loss: Any) -> Callable[[], None] | None:
+        """A tensor's `backward` is called; what is returned runs after it."""
+        if loss.ndim and tuple(loss.shape) != (1,):  # no loss
+            return None
+        if self._watching is not None:
+            self._stop_watching()
+        if _tracer() is not None or (_rehearsing and self._is_deaf):
+            return None
+        self._unread.append((self.step, self._number(loss)))
+        if self._observer is None and self._last_gradients is None and self._has_optimizer:
+            return None
+        return self._after_backward
 
     def _after_backward(self) -> None:
-        if self._is_deaf:
-            return
-        if self._observer is None and self._subject.optimizer is None:
+        if self._observer is None and not self._has_optimizer:
             self._go_on_at(self.step + 1)
             return
-        if self._last_gradients is not None and Monitor._rehearsing is None:
+        if self._last_gradients is not None and not _rehearsing:
             if self._last_gradients[0] == self.step - 1:
                 self._compare_gradients()
             elif self._last_gradients[0] < self.step - 1:
                 self._last_gradients = None
         if self._observer is None:
             return
-        found = [(path, self._subject.gradient_of(parameter)) for path, parameter in self._parameters]
-        self._gradients = {path: statistics.on_host(gradient) for path, gradient in found if gradient is not None}
+        self._gradients = self._gradients_by_path()
         self._gradient_norms = {path: statistics.norm(gradient) for path, gradient in self._gradients.items()}
         self._gradient_norm = math.hypot(*self._gradient_norms.values())
         if not self._flow_only:
-            self._gradient_sample = self._some_of_gradients(self._parameters)
-        if self._subject.optimizer is None:
-            self._finish({}, {})
+            self._gradient_samples = Samples(list(self._gradients.values()), _LOOKED_AT)
+        if not self._has_optimizer:
+            self._finish()
+
+    def _gradients_by_path(self) -> dict[str, Any]:
+        subject = self._subject
+        found = [(path, subject.gradient_of(parameter)) for path, parameter in self._parameters]
+        return {path: subject.seen(gradient) for path, gradient in found if gradient is not None}
 
     def _compare_gradients(self) -> None:
         """With those of the step before, which was looked at."""
         assert self._last_gradients is not None
         _, parameters, old = self._last_gradients
-        new = self._some_of_gradients(parameters)
-        if len(new) == len(old):
-            between = statistics.norm(new - old) ** 2
-            product = (statistics.norm(new) ** 2 + statistics.norm(old) ** 2 - between) / 2
+        gradients = [self._subject.gradient_of(parameter) for parameter in parameters]
+        new = Samples([self._subject.seen(gradient) for gradient in gradients if gradient is not None], _LOOKED_AT)
+        if new.are_like(old):
+            between = new.square(less=old)
+            product = (new.square() + old.square() - between) / 2
             self.history[-1] = replace(self.history[-1], noise=(product, between / 2))
             if self._events is not None:
                 self._events.add_noise(self.history[-1])
 
-    def _some_of_gradients(self, parameters: list[tuple[str, Any]]) -> np.ndarray:
-        """Elements of all gradients, as a vector of their own; each counts for as many as it was chosen from."""
-        parts = [np.zeros(0, np.float32)]
-        for _, parameter in parameters:
-            gradient = self._subject.gradient_of(parameter)
-            if gradient is not None:
-                part = statistics.as_numpy(statistics.floating(statistics.sampled(gradient, _LOOKED_AT))).reshape(-1)
-                parts.append(part * np.float32(math.sqrt(math.prod(gradient.shape) / max(part.size, 1))))
-        return np.concatenate(parts)
-
     def _before_step(self) -> None:
-        if self._gradients is None or self._is_deaf:
+        if self._is_deaf:
             return
         parameters = dict(self._parameters)
         if self._gradient_norms:  # clipping shortens all of them
             longest, norm = max(self._gradient_norms.items(), key=lambda entry: entry[1])
             self._clipped = statistics.norm(self._subject.gradient_of(parameters[longest])) < 0.999 * norm
-        self._before = {
-            path: self._part(parameter, copy=True)
-            for path, parameter in self._parameters
-            if parameter.ndim > 1 or not self._flow_only
-        }
+        self._before = Samples([self._subject.seen(parameter) for _, parameter in self._parameters], _LOOKED_AT)
 
     def _after_step(self) -> None:
         if self._is_deaf:
             return
         if self._before is None:
-            if self._observer is not None:
-                self._forget()
+            self._forget()
             self._go_on_at(self.step + 1)
             return
-        updates, parameters = {}, dict(self._parameters)
-        parts = {path: self._part(parameters[path]) for path in self._before}
-        for path, old in self._before.items():
-            size = statistics.norm(old)
-            if size:
-                updates[path] = statistics.norm(parts[path] - old) / size
-        self._finish(updates, parts)
+        self._finish()
 
-    def _part(self, parameter: Any, copy: bool = False) -> Any:
-        """Some elements of a parameter, the same ones every time."""
-        array = statistics.on_host(self._subject.array(parameter))
-        part = statistics.sampled(array, _LOOKED_AT)
-        return namespace_of(part).asarray(part, copy=True) if copy and part is array else part
+    def _around_steps(self) -> tuple[Callable[..., None], Callable[..., None]]:
+        """What is to run before and after every step of the optimiser: functions, since whoever copies an optimiser
+        would copy what its hooks are bound to. They decide themselves what there is to do for a step that is not due.
+        """
 
-    def _finish(self, updates: dict[str, float], parts: dict[str, Any]) -> None:
+        def before(*_: object) -> None:
+            if self._gradients is not None:
+                self._before_step()
+
+        def after(*_: object) -> None:
+            if not self._hears_calls and _tracer() is None and not _rehearsing and (self.step + 1) % self._every:
+                self.step += 1
+            else:
+                self._after_step()
+
+        return before, after
+
+    def _finish(self) -> None:
         try:
-            self._take_sample(updates, parts)
+            self._take_sample()
         finally:
             self._forget()
             self._go_on_at(self.step + 1)
@@ -313,6 +322,8 @@ class Monitor:
         if self._watching is not None:
             self._watching.close()
             self._watching = None
+        if self._observer is not None:
+            self._observer.alive.clear()
 
     def _forget(self) -> None:
         self._stop_watching()
@@ -322,12 +333,12 @@ class Monitor:
 
     # Samples ----------------------------------------------------------------------------------------------------
 
-    def _take_sample(self, updates: dict[str, float], parts: dict[str, Any]) -> None:
-        observer, subject = self._observer, self._subject
+    def _take_sample(self) -> None:
+        observer = self._observer
         assert observer is not None
-        values = {path: statistics.on_host(subject.array(parameter)) for path, parameter in self._parameters}
-        anatomy = Anatomy(observer, values, self._gradients or {}, updates, self._gradient_norms, parts)
-        loss = self.losses[-1] if self.step in self._steps_of_losses[-1:] else None
+        anatomy = self._anatomy(observer)
+        losses = self.losses
+        loss = losses[-1] if self._steps_of_losses[-1:] == [self.step] else None
         self.examination = exam = self._examination(anatomy, observer, loss)
         findings = (judge_flow if self._flow_only else judge)(exam, self._limits)
         self.history.append(
@@ -337,12 +348,36 @@ class Monitor:
             )
         )  # fmt: skip
         self._times_clipped += self._clipped
-        if Monitor._rehearsing is None and not self._flow_only:
-            self._last_gradients = self.step, self._parameters, self._gradient_sample
+        if not _rehearsing and not self._flow_only:
+            gradients = self._gradients or {}
+            parameters = [parameter for path, parameter in self._parameters if path in gradients]
+            assert self._gradient_samples is not None
+            self._last_gradients = self.step, parameters, self._gradient_samples
         if self._events is not None:
             self._events.add(self.history[-1])
         for finding in findings:
             self._tell(finding)
+
+    def _anatomy(self, observer: Observer) -> Anatomy:
+        """The parts of the network, with what samples tell of the parameters and how far they were moved."""
+        paths = [path for path, _ in self._parameters]
+        arrays = [self._subject.seen(parameter) for _, parameter in self._parameters]
+        values, before, gradients = Samples(arrays, _LOOKED_AT), self._before, self._gradient_samples
+        observer.settle()
+        updates = {}
+        if before is not None:
+            lengths = zip(paths, values.norms(less=before), before.norms(), strict=True)
+            updates = {path: moved / size for path, moved, size in lengths if size}
+        return Anatomy(
+            observer,
+            dict(zip(paths, arrays, strict=True)),
+            self._gradients or {},
+            updates,
+            dict(zip(paths, values.parts(), strict=True)),
+            dict(zip(paths, values.norms(), strict=True)),
+            self._gradient_norms,
+            {} if gradients is None else dict(zip(self._gradients or {}, gradients.zeros(), strict=True)),
+        )
 
     def _examination(self, anatomy: Anatomy, observer: Observer, loss: float | None) -> Examination:
         subject = self._subject
@@ -358,17 +393,17 @@ class Monitor:
     def _beside_the_flow(self, anatomy: Anatomy, observer: Observer, loss: float | None) -> dict[str, Any]:
         """What an examination has besides layers."""
         subject = self._subject
+        options = subject.optimizer_options
         return {
             "activations": tuple(anatomy.activations()),
             "normalizations": tuple(anatomy.normalizations(subject)),
             "parameters": tuple(anatomy.parameters(subject)),
             "loss": None if loss is None else loss_seen(observer, loss),
-            "trials": (self._trial(),),
-            "optimizer": subject.optimizer_options,
+            "trials": (self._trial(options),),
+            "optimizer": options,
         }
 
-    def _trial(self) -> Trial:
-        options = self._subject.optimizer_options
+    def _trial(self, options: dict[str, Any]) -> Trial:
         return Trial(
             kind="watched",
             optimizer=f"{options.get('name', 'the optimizer')}, lr {options.get('lr', '?')}",
@@ -410,16 +445,16 @@ class Monitor:
                 "the monitor saw no step: call the model in training mode, then backward() on the loss, inside the with"
             )
         noise = [sample.noise for sample in self.history if sample.noise is not None]
-        course = course_of(self._steps_of_losses, self.losses, noise, self.examination.examples)
+        losses = self.losses
+        course = course_of(self._steps_of_losses, losses, noise, self.examination.examples)
         examination = replace(self.examination, course=course)
         return Report(self.history[-1].findings, examination, None, self._limits, tuple(self.history))
 
 
 def _some(course: list[Any]) -> list[Any]:
     """At most so many of them as rules are given, evenly spread, with the first and the last."""
-    if len(course) <= _COURSE:
-        return course
-    return [course[round(place * (len(course) - 1) / (_COURSE - 1))] for place in range(_COURSE)]
+    apart = -(-len(course) // (_COURSE - 1))
+    return course if apart < 2 else [*course[:-1:apart], course[-1]]
 
 
 def monitor(
@@ -442,8 +477,9 @@ def monitor(
         limits: the numbers beyond which something is called wrong.
         warn: whether to issue a `DoctorWarning` when something is found for the first time.
         on_finding: called with each new finding and the number of the step.
-        overhead: share of the time that rehearsals of compiled steps may take. One that is due while they have taken
-            more is left out; `math.inf` lets none be left out. Steps that are not compiled are looked at as they come.
+        overhead: share of the time that rehearsals of compiled steps may take. One that is due is left out where they
+            would take more with it; `math.inf` lets none be left out. Steps that are not compiled are looked at as they
+            come.
         tensorboard: folder for event files of TensorBoard, written as the training goes on; needs tensorboardX
             (`pip install 'chainrule[tensorboard]'`).
 

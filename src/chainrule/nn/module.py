@@ -29,6 +29,9 @@ class LoadResult(NamedTuple):
     unexpected_keys: list[str]
 
 
+_watchers = state.call_watchers
+
+
 class Module:
     """Base class of networks and their parts: write `forward`, assign parameters and modules as attributes.
 
@@ -63,10 +66,14 @@ class Module:
                 replaced = hook(self, args)
                 if replaced is not None:
                     args = replaced if isinstance(replaced, tuple) else (replaced,)
+            afterwards = [watch(self, args) for watch in (*_watchers,)] if _watchers else ()  # they may come and go
             output = self.forward(*args, **kwargs)
             for hook in self._forward_hooks:
                 replaced = hook(self, args, output)
                 output = output if replaced is None else replaced
+            for after in afterwards:
+                if after is not None:
+                    after(output)
         except Exception as error:
             note_place(error, self)
             raise

@@ -20,10 +20,9 @@ from chainrule.core.tensor import Tensor, _raw
 from chainrule.core.tensor import tensor as new_tensor
 from chainrule.doctor import statistics
 from chainrule.doctor.observation import Observer
-from chainrule.doctor.subjects.subject import Step, Subject, all_removed, around, is_scalar, leaves
+from chainrule.doctor.subjects.subject import Step, Subject, around, leaves
 from chainrule.doctor.vocabulary import ACTIVATIONS, WHOLE, canonical
 from chainrule.nn import random
-from chainrule.nn.module import Module
 from chainrule.transforms.backward import pull_back
 
 _OWN_NAMES = {"binary_cross_entropy": "binary_cross_entropy_with_logits", "attention_weights": "softmax"}
@@ -55,12 +54,16 @@ class OwnSubject(Subject):
 
     @contextmanager
     def observing(self, observer: Observer, root: bool = True) -> Iterator[None]:
-        with all_removed([]) as hooks, state.watching(partial(_tell, observer)):
-            for path, module in self.modules():
-                if not (path or root):
-                    continue
-                hooks.append(module.register_forward_pre_hook(partial(_enter, observer, path)))
-                hooks.append(module.register_forward_hook(partial(_leave, observer, path)))
+        paths = {id(module): path for path, module in self.modules() if path or root}
+
+        def watch(module: Any, arguments: tuple) -> Callable[[Any], None] | None:
+            path = paths.get(id(module))
+            if path is None:
+                return None
+            _enter(observer, path, module, arguments)
+            return partial(_leave, observer, path, module, arguments)
+
+        with state.calls_watched(watch), state.watching(partial(_tell, observer)):
             yield
 
     def gradients(self, loss: Any, values: Sequence[Any]) -> list[Any]:
@@ -90,17 +93,18 @@ class OwnSubject(Subject):
         return state.no_grad()
 
     def calls_watched(self, called: Callable[[], None]) -> AbstractContextManager[None]:
-        def before(module: Any) -> None:
+        def watch(module: Any, _: tuple) -> None:
             if module is self.model and module.training and state.is_grad_enabled():
                 called()
 
-        # Not a hook of the network: a compiled step would have to be compiled anew for that.
-        return around(Module, "__call__", before)
+        return state.calls_watched(watch)
 
-    def backward_watched(
-        self, before: Callable[[Any], None], after: Callable[[], None]
-    ) -> AbstractContextManager[None]:
-        return around(Tensor, "backward", before, after, applies=is_scalar)
+    def backward_watched(self, before: Callable[[Any], Callable[[], None] | None]) -> AbstractContextManager[None]:
+        return around(Tensor, "backward", before)
+
+    def number_at_hand(self, loss: Any) -> Any:
+        value = loss._value
+        return float(value) if isinstance(value, (np.ndarray, np.generic)) else super().number_at_hand(loss)
 
     @contextmanager
     def rehearsed(self) -> Iterator[None]:
@@ -224,6 +228,9 @@ def _listen(node: Node, hear: Callable[[Any], None]) -> None:
 
 def local_derivative(primitive: Primitive, values: Sequence[Any], params: Any, limit: int | None = None) -> Any:
     """f′ of an elementwise primitive, from the row (x, y); at about `limit` elements, if there is one."""
-    values = [statistics.sampled(value, limit) for value in values]
     rule = primitive.rule(0)
-    return rule.local(namespace_of(values[-1]), *rule.keep(values, params))  # type: ignore[misc]
+    kept = [
+        statistics.floating(statistics.sampled(part, limit)) if hasattr(part, "shape") else part
+        for part in rule.keep(values, params)
+    ]
+    return rule.local(namespace_of(*kept), *kept)  # type: ignore[misc]

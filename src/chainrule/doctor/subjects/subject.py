@@ -72,6 +72,10 @@ class Subject(ABC):
     def array(self, tensor: Any) -> Any:
         """The plain array in a tensor of the framework, nothing recorded."""
 
+    def seen(self, tensor: Any) -> Any:
+        """The same in NumPy's hands, where it lies in this computer's memory: to be looked at only."""
+        return on_host(self.array(tensor))
+
     @abstractmethod
     def is_recorded(self, tensor: Any) -> bool:
         """Whether a gradient can be taken of it."""
@@ -131,10 +135,8 @@ class Subject(ABC):
         """Inside, `called()` runs before every call of the network in training mode with gradients on."""
 
     @abstractmethod
-    def backward_watched(
-        self, before: Callable[[Any], None], after: Callable[[], None]
-    ) -> AbstractContextManager[None]:
-        """Inside, `before(loss)` and `after()` run around every `backward` of a tensor with one element."""
+    def backward_watched(self, before: Callable[[Any], Callable[[], None] | None]) -> AbstractContextManager[None]:
+        """Inside, `before(tensor)` runs before every `backward`, and what it returns, if not None, after it."""
 
     def rehearsed(self) -> AbstractContextManager[None]:
         """Afterwards, nothing that a step of training changes has changed."""
@@ -145,10 +147,10 @@ class Subject(ABC):
         """The array in `.grad`; None where there is none."""
 
     @contextmanager
-    def steps_watched(self, before: Callable[[], None], after: Callable[[], None]) -> Iterator[None]:
-        """Inside, `before()` and `after()` run around every step of the optimiser."""
-        with all_removed([self.optimizer.register_step_pre_hook(lambda *_: before())]) as hooks:
-            hooks.append(self.optimizer.register_step_post_hook(lambda *_: after()))
+    def steps_watched(self, before: Callable[..., None], after: Callable[..., None]) -> Iterator[None]:
+        """Inside, `before` and `after` run around every step of the optimiser, with what its hooks are given."""
+        with all_removed([self.optimizer.register_step_pre_hook(before)]) as hooks:
+            hooks.append(self.optimizer.register_step_post_hook(after))
             yield
 
     def number(self, loss: Any) -> float:
@@ -160,7 +162,7 @@ class Subject(ABC):
 
         Even a single number that is kept as an array is in the way of large pieces of memory that come and go.
         """
-        array = on_host(self.array(loss))
+        array = self.seen(loss)
         return float(array) if isinstance(array, (np.ndarray, np.generic)) else array
 
     # Making values ----------------------------------------------------------------------------------------------
@@ -223,56 +225,46 @@ class Subject(ABC):
 
 
 @contextmanager
-def around(
-    owner: type,
-    name: str,
-    before: Callable[[Any], None],
-    after: Callable[[], None] = lambda: None,
-    applies: Callable[[Any], bool] = lambda _: True,
-) -> Iterator[None]:
-    """Inside, a method of a class runs between `before(self)` and `after()`, where `applies(self)`.
+def around(owner: type, name: str, before: Callable[[Any], Callable[[], None] | None]) -> Iterator[None]:
+    """Inside, `before(self)` runs before every call of a method of a class, and what it returns, if not None, after it.
 
     Those who do this to the same method share one wrapper, so that any of them may be the first to leave.
     """
-    here = (applies, before, after)
     if (owner, name) not in _around:
         _wrap(owner, name)
     method, watchers = _around[owner, name]
-    watchers.append(here)
+    watchers.append(before)
     try:
         yield
     finally:
-        watchers.remove(here)
+        watchers.remove(before)
         if not watchers:
             setattr(owner, name, method)
             del _around[owner, name]
 
 
-_around: dict[tuple[type, str], tuple[Callable, list[tuple[Callable, Callable, Callable]]]] = {}
+_around: dict[tuple[type, str], tuple[Callable, list[Callable]]] = {}
 """The wrapped methods: what they were, and who watches them."""
 
 
 def _wrap(owner: type, name: str) -> None:
     method = getattr(owner, name)
-    watchers: list[tuple[Callable, Callable, Callable]] = []
+    watchers: list[Callable] = []
 
     @wraps(method)
     def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
-        present = [watcher for watcher in watchers if watcher[0](self)]
-        for _, before, _ in present:
-            before(self)
+        afterwards = []
+        for before in watchers:
+            after = before(self)
+            if after is not None:
+                afterwards.append(after)
         result = method(self, *args, **kwargs)
-        for _, _, after in present:
+        for after in afterwards:
             after()
         return result
 
     _around[owner, name] = method, watchers
     setattr(owner, name, watched)
-
-
-def is_scalar(tensor: Any) -> bool:
-    """Whether a tensor can be a loss: it has one element."""
-    return tensor.ndim == 0 or tuple(tensor.shape) == (1,)
 
 
 def parts(batch: Any) -> tuple[Any, Any]:
@@ -284,10 +276,15 @@ def parts(batch: Any) -> tuple[Any, Any]:
 
 def leaves(tree: Any) -> list[Any]:
     """The arrays in inputs or outputs, whatever they are packed in."""
+    if type(tree) in _PLAIN:
+        return []
     if isinstance(tree, tuple) and len(tree) == 1:
         tree = tree[0]
     found = [tree] if hasattr(tree, "shape") else optree.tree_leaves(tree)
     return [leaf for leaf in found if hasattr(leaf, "shape") and hasattr(leaf, "dtype")]
+
+
+_PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 @contextmanager

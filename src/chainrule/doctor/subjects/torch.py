@@ -17,7 +17,7 @@ from chainrule.core.primitive import Primitive
 from chainrule.doctor import statistics
 from chainrule.doctor.observation import Observer
 from chainrule.doctor.subjects.own import local_derivative
-from chainrule.doctor.subjects.subject import DoctorError, Step, Subject, all_removed, around, is_scalar, leaves
+from chainrule.doctor.subjects.subject import DoctorError, Step, Subject, all_removed, around, leaves
 from chainrule.doctor.vocabulary import ACTIVATIONS, WHOLE, canonical
 from chainrule.nn import functional
 from chainrule.transforms.forward import jvp
@@ -50,6 +50,9 @@ class TorchSubject(Subject):
 
     def array(self, tensor: Any) -> Any:
         return tensor.detach() if isinstance(tensor, torch.Tensor) else tensor
+
+    def seen(self, tensor: Any) -> Any:
+        return _seen(tensor) if isinstance(tensor, torch.Tensor) else tensor
 
     def is_recorded(self, tensor: Any) -> bool:
         return isinstance(tensor, torch.Tensor) and tensor.requires_grad
@@ -103,13 +106,11 @@ class TorchSubject(Subject):
         with all_removed([self.model.register_forward_pre_hook(hook)]):
             yield
 
-    def backward_watched(
-        self, before: Callable[[Any], None], after: Callable[[], None]
-    ) -> AbstractContextManager[None]:
-        return around(torch.Tensor, "backward", before, after, applies=is_scalar)
+    def backward_watched(self, before: Callable[[Any], Callable[[], None] | None]) -> AbstractContextManager[None]:
+        return around(torch.Tensor, "backward", before)
 
     def number_at_hand(self, loss: torch.Tensor) -> Any:
-        return loss.item() if loss.device.type == "cpu" else loss.detach()
+        return loss.item() if loss.is_cpu else loss.detach()
 
     def gradient_of(self, parameter: Any) -> Any:
         return parameter.grad
@@ -194,7 +195,11 @@ def _listen(made: torch.Tensor, hear: Callable[[Any], None]) -> None:
 
 def _seen(x: torch.Tensor) -> Any:
     """The array in a tensor, to be looked at."""
-    return statistics.on_host(x.detach())
+    x = x.detach()
+    return x.numpy() if x.is_cpu and x.dtype in _KNOWN_TO_NUMPY else statistics.on_host(x)
+
+
+_KNOWN_TO_NUMPY = frozenset({torch.float32, torch.float64})
 
 
 def _slope(name: str, x: torch.Tensor, y: torch.Tensor, kwargs: Mapping[str, Any], limit: int | None) -> Any:
@@ -202,9 +207,9 @@ def _slope(name: str, x: torch.Tensor, y: torch.Tensor, kwargs: Mapping[str, Any
     function = getattr(functional, name, None)
     if function is None or (x is y and name != "relu"):  # changed in place: its input is gone
         return None
-    values = statistics.floating(statistics.sampled(x.detach(), limit))
     if isinstance(function, Primitive):
-        return local_derivative(function, (values, statistics.floating(statistics.sampled(y.detach(), limit))), {})
+        return local_derivative(function, (_seen(x), _seen(y)), {}, limit)
+    values = statistics.floating(statistics.sampled(x.detach(), limit))
     options = {key: kwargs[key] for key in ("negative_slope", "alpha", "beta", "approximate") if key in kwargs}
     return jvp(partial(function, **options), (values,), (namespace_of(values).ones_like(values),))[1]
 
