@@ -8,7 +8,7 @@ from chainrule import nn, optim, tensor
 from chainrule.doctor.examination import examine
 from chainrule.doctor.finding import CODES
 from chainrule.doctor.remedies import REMEDIES, CannotApply
-from chainrule.numpy import concat
+from chainrule.numpy import asarray, concat
 
 OURS = Framework(nn, optim, lambda a: a, nn.random.manual_seed)
 X, Y = digits()
@@ -584,3 +584,62 @@ def test_numbers_beside_names_of_things_are_scaled_before_the_layer_that_reads_b
 def test_findings_made_by_hand_suggest_what_their_codes_do():
     assert finding("bottleneck", "2").remedies == ("width",)
     assert recurrent(OURS).rnn.hidden_size == 8
+
+
+# Values that leave the tensors and come back ------------------------------------------------------------------------
+
+
+class Cut(nn.Module):
+    """A network whose two layers `between` cuts apart."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.first, self.out = nn.Linear(64, 16), nn.Linear(16, 10)
+        self.between = between
+
+    def forward(self, x):
+        return self.out(self.between(self.first(x)))
+
+
+def attached(between):
+    nn.random.manual_seed(0)
+    return cured(examined(OURS, Cut(between), X[:64], Y[:64]), "gradient-path", "detached-graph")
+
+
+def gradients(model):
+    nn.functional.cross_entropy(model(X[:64]), Y[:64]).backward()
+    return [parameter.grad.numpy() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda h: tensor(h.tanh().detach().numpy()),
+        lambda h: tensor(np.array(h.tanh().detach())).reshape(-1, 16),
+        lambda h: tensor(np.asarray(h.tanh().detach()).reshape(-1, 4, 4)).reshape(-1, 16),
+        lambda h: asarray(h.tanh().detach().tolist(), dtype=np.float32),
+        lambda h: tensor(np.tanh(h.detach().numpy())),
+    ],
+    ids=["array", "copy", "reshaped", "list", "computed in NumPy"],
+)
+def test_what_comes_back_from_numpy_is_the_tensor_it_came_from(between):
+    treatment = attached(between)
+    assert "a conversion to NumPy and back" in treatment.words[0]
+    nn.random.manual_seed(0)
+    for ours, theirs in zip(gradients(treatment.subject.model), gradients(Cut(lambda h: h.tanh())), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_what_numpy_made_of_other_numbers_is_not_taken_for_a_tensor():
+    treatment = attached(lambda h: tensor(np.flip(np.asarray(h.tanh().detach()), 1)))
+    assert "straight to first, past what has no derivative" in treatment.words[0]
+
+
+def test_the_code_says_which_line_cuts_the_path_and_what_to_write_there():
+    def between(h):
+        return tensor(h.tanh().detach().numpy())
+
+    code = attached(between).code
+    assert "test_remedies.py:" in code
+    assert "#   - return tensor(h.tanh().detach().numpy())\n" in code
+    assert "#   + return h.tanh()\n" in code

@@ -120,3 +120,41 @@ def test_a_nan_made_by_a_module_that_prepares_the_data_is_repaired_behind_it():
     found = repair(model, torch.nn.functional.cross_entropy, batch, optimizer=optimizer, steps=12)
     assert found.cured
     assert torch.isfinite(found.loss_fn(found.model(batch[0]), batch[1]))
+
+
+class Cut(torch.nn.Module):
+    """A network whose two layers `between` cuts apart."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.first, self.out = torch.nn.Linear(64, 16), torch.nn.Linear(16, 10)
+        self.between = between
+
+    def forward(self, x):
+        return self.out(self.between(self.first(x)))
+
+
+def gradients(model):
+    torch.nn.functional.cross_entropy(model(torch.as_tensor(X[:64])), torch.as_tensor(Y[:64])).backward()
+    return [parameter.grad for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda h: torch.from_numpy(h.tanh().detach().numpy()),
+        lambda h: torch.tensor(np.array(h.tanh().detach().numpy())),
+        lambda h: torch.as_tensor(h.tanh().numpy(force=True).reshape(-1, 4, 4)).reshape(-1, 16),
+        lambda h: torch.tensor(h.tanh().tolist()),
+        lambda h: h.new_tensor(h.tanh().data.numpy().astype(np.float64)),
+    ],
+    ids=["array", "copy", "reshaped", "list", "of another type"],
+)
+def test_what_comes_back_from_numpy_is_the_tensor_it_came_from(between):
+    torch.manual_seed(0)
+    report = examined(THEIRS, Cut(between), X[:64], Y[:64])
+    treatment = cured(report, "gradient-path", "detached-graph")
+    assert "a conversion to NumPy and back" in treatment.words[0]
+    torch.manual_seed(0)
+    for ours, theirs in zip(gradients(treatment.subject.model), gradients(Cut(torch.tanh)), strict=True):
+        torch.testing.assert_close(ours, theirs)

@@ -29,7 +29,7 @@ LONGER = 4
 MOST = 4
 """So many remedies are put on top of each other at most, before the length of the steps is looked at."""
 
-NOTABLY_LESS, TWICE, FITTED = 0.95, 2, 3
+NOTABLY_LESS, TWICE, FITTED = 0.9, 2, 3
 """Other learning rates and optimisers must bring the loss to this share, and must still do so after twice the steps:
 what is fastest at first is often too fast later. So many of them are trained as long as that.
 """
@@ -39,6 +39,9 @@ MUCH_LESS, WORTH = 0.5, 0.03
 
 NAMED = 2
 """So many of the remedies that findings ask for get these further steps whatever their first ones brought."""
+
+GOOD = 0.9
+"""A score from which on a network is nearly where it will come to."""
 
 FAR_AHEAD = 0.1
 """A cure whose score is so much higher than the untreated network's is not overtaken by it in the next steps."""
@@ -110,7 +113,8 @@ class Search:
 
     def run(self) -> None:
         """Find the best cure."""
-        found = not self.silent and self._improve([*self.asked])
+        of_pace = next(iter(self.asked), "") in PACE
+        found = not self.silent and self._improve([*self.asked], with_paces=of_pace)
         seeming = self.best
         if found and seeming is not None and self.untreated.outcome.finite and seeming.after.tells_nothing:
             found, self.best = False, None  # however much less its answers cost
@@ -134,9 +138,10 @@ class Search:
         shown = self.untreated.outcome
         if not shown.finite or not best.same_loss or best.after.value > shown.value + FAR_AHEAD:
             return
-        for trainee in (self.untreated, self._trainee(best)):
-            self.bench.train(trainee, TWICE * self.bench.steps)
-        if not better(self._trainee(best).outcome, self.untreated.outcome):
+        cured = self._trainee(best)
+        for trainee in (self.untreated, cured):
+            self.bench.train(trainee, max(TWICE * self.bench.steps, cured.outcome.steps))
+        if not better(cured.outcome, self.untreated.outcome):
             self.best = None
         self.untreated.outcome = shown
 
@@ -162,7 +167,8 @@ class Search:
         what only shows in a longer run costs too much to be improved on.
         """
         if not self._improve(self._general(), everywhere=True, with_paces=True):
-            self._longer()
+            if self._longer() and self.best is not None and not self.best.after.perfect:
+                self._finish(self.best, times=1)
             return False
         if self.silent and not self._lasts(self.best, self.bench.trainee(self.untreated.subject), (TWICE, LONGER)):
             self.best = None
@@ -224,7 +230,7 @@ class Search:
             else:
                 made.append(self._entry(name, treatment, findings))
         if with_paces:
-            made += [self._entry(name, treatment, []) for name, treatment in paces(subject, far=True)]
+            made += [self._entry(name, treatment, []) for name, treatment in paces(subject, far=everywhere)]
         self._race([*made, *(again := self._with_adam(made))])
         made += again
         before = self.untreated.outcome if base is None else base.after
@@ -258,8 +264,10 @@ class Search:
                 made += [again] if name == "optimizer" else []
         return made
 
-    def _finish(self, base: Cure) -> None:
-        """Train on the best cure, those that came close to it, and it with other learning rates and with Adam."""
+    def _finish(self, base: Cure, times: int = TWICE) -> None:
+        """Train on the best cure, those that came close to it, and it with other learning rates and with Adam, until
+        they have had so many times the steps.
+        """
         trained = [entry for entry in self.tried if entry.cure.after.steps == self.bench.steps]
         rivals = [entry for entry in trained if self._rivals(entry.cure)]
         made = [self._entry(name, treatment, []) for name, treatment in paces(base.treatment.subject)]
@@ -268,10 +276,23 @@ class Search:
         ahead = front([entry.trainee for entry in entries], FITTED)
         steady = self._trainee(base)
         for trainee in (*ahead, steady):
-            self.bench.train(trainee, TWICE * self.bench.steps)
-        first = min(ahead, key=lambda trainee: order(trainee.outcome), default=None)
-        if first is not None and better(first.outcome, steady.outcome, less=_asked_of(first.subject, steady.subject)):
-            self.best = next(entry.cure for entry in entries if entry.trainee is first)
+            self.bench.train(trainee, times * self.bench.steps)
+        chosen = _steadiest(ahead, steady)
+        if times == TWICE and any(name in PACE for name in base.remedies):
+            chosen = self._after_longer(chosen, [*ahead, steady])
+        self.best = next((entry.cure for entry in entries if entry.trainee is chosen), base)
+
+    def _after_longer(self, first: Trainee, others: Sequence[Trainee]) -> Trainee:
+        """The best where rates were at fault, or the best with shorter steps, if it is still far from good: whichever
+        is better after four times the steps.
+        """
+        shorter = [t for t in _equipped_like(first, others) if _rate(t.subject) < _rate(first.subject)]
+        if not shorter or not first.outcome.score.name or first.outcome.value > GOOD:
+            return first
+        rival = min(shorter, key=lambda trainee: order(trainee.outcome))
+        for trainee in (first, rival):
+            self.bench.train(trainee, LONGER * self.bench.steps)
+        return min((first, rival), key=lambda trainee: order(trainee.outcome))
 
     def _rivals(self, cure: Cure) -> bool:
         """Whether a cure helped too, can be compared with the best one, and was not clearly outdone by it."""
@@ -358,13 +379,39 @@ class Search:
         return [name for name in names if not _alike(name, best) and name not in (*PACE, *self.refused)][:FEW]
 
 
-def _asked_of(subject: Subject, steady: Subject) -> float:
-    """The share that a change of the steps must bring the loss to; shorter ones, the safer the longer training goes on,
-    need only be better.
+def _steadiest(others: Sequence[Trainee], steady: Trainee) -> Trainee:
+    """The best of several changes of the steps, or none, and of those with its optimiser that it does not outdo the one
+    with the shortest steps: what trains as fast with shorter ones swings less in the end.
     """
-    rates = [float(s.optimizer_options.get("lr", 0.0)) for s in (subject, steady)]
-    same = subject.optimizer_options.get("name") == steady.optimizer_options.get("name")
-    return 1.0 if same and rates[0] < rates[1] else NOTABLY_LESS
+    slower = [t for t in _equipped_like(steady, others) if _rate(t.subject) < _rate(steady.subject)]
+    useless = [t for t in slower if not better(t.outcome, steady.outcome, less=1.0)]
+    trainees = [steady, *(t for t in others if t not in useless)]
+    first = min(trainees, key=lambda trainee: order(trainee.outcome))
+    if not _outdoes(first.outcome, steady.outcome):
+        first = steady
+    level = [t for t in _equipped_like(first, trainees) if t is first or not _outdoes(first.outcome, t.outcome)]
+    return min(level, key=lambda trainee: (_rate(trainee.subject), order(trainee.outcome)))
+
+
+def _outdoes(one: Outcome, other: Outcome) -> bool:
+    """Whether an outcome is better, its loss by a share of what is left of the other one's or of what it has learned,
+    whichever is less: what nobody can learn, as of the next character, tells nothing.
+    """
+    learned = (other.start - other.loss) / other.loss if other.finite and other.loss > 0 else 1.0
+    return better(one, other, less=1 - (1 - NOTABLY_LESS) * min(max(learned, 0.0), 1.0))
+
+
+def _equipped_like(first: Trainee, trainees: Sequence[Trainee]) -> list[Trainee]:
+    """Those with the same optimiser: rates of different ones cannot be compared."""
+    return [t for t in trainees if _optimizer(t.subject) == _optimizer(first.subject)]
+
+
+def _optimizer(subject: Subject) -> str:
+    return str(subject.optimizer_options.get("name", ""))
+
+
+def _rate(subject: Subject) -> float:
+    return float(subject.optimizer_options.get("lr", 0.0))
 
 
 def _worth(after: Outcome, before: Outcome, same_loss: bool) -> bool:

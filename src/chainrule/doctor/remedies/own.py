@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from chainrule.core.gated import Gated
 from chainrule.core.primitive import Primitive
 from chainrule.core.tensor import Tensor, tensor
 from chainrule.doctor.remedies import operations
+from chainrule.doctor.remedies.cuts import CONVERSION, DETACH, NO_GRAD, Cuts, exchanged
 from chainrule.doctor.remedies.parts import make_parts
 from chainrule.doctor.remedies.tools import Tools
 from chainrule.doctor.subjects import Subject
@@ -26,35 +28,70 @@ Tapped, Bridged = PARTS.Tapped, PARTS.Bridged
 
 
 class Recorded(nn.Module):
-    """inner(...), in which detach() and no_grad are of no effect."""
+    """inner(...), in which detach(), no_grad and conversions to NumPy and back are of no effect."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
+        self.cuts = Cuts()
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         if not state.is_grad_enabled():
             return self.inner(*inputs, **options)
-        with ExitStack() as exchanged:
-            for owner, name, method in _WITHOUT_CUTS:
-                exchanged.enter_context(_exchanged(owner, name, method))
+        with self.cuts.noted(), ExitStack() as exchanges:
+            for owner, name, method in _without_cuts(self.cuts):
+                exchanges.enter_context(_exchanged(owner, name, method))
+            making = {make: partial(_returned, self.cuts, make) for make in _MAKING}
+            exchanges.enter_context(exchanged(making))
             return self.inner(*inputs, **options)
 
 
+def _without_cuts(cuts: Cuts) -> list[tuple[type, str, Callable]]:
+    """Classes, names of methods that cut the path, and others that note it instead."""
+
+    def kept(x: Tensor) -> Tensor:
+        cuts.note(DETACH)
+        return x
+
+    def converted(x: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = _array(_detach(x), dtype, copy)
+        return cuts.leave(array, x) if x.requires_grad else array
+
+    def listed(x: Tensor) -> Any:
+        converted(x)
+        return _tolist(x)
+
+    def stay_recording(recording: Any) -> None:
+        """Enter neither `no_grad` nor `enable_grad`: what is recorded around them goes on being recorded."""
+        cuts.note(NO_GRAD)
+        recording._tokens.append(state.recording_floor.set(state.recording_floor.get()))
+
+    return [
+        (Tensor, "detach", kept),
+        (Tensor, "numpy", lambda x: x),  # NumPy's functions take tensors, and so the gradient passes through them
+        (Tensor, "__array__", converted),
+        (Tensor, "tolist", listed),
+        (Tensor, "_refuse_if_recorded", lambda x, what: None),
+        (state._Recording, "__enter__", stay_recording),
+    ]
+
+
+def _returned(cuts: Cuts, make: Callable, data: Any, *arguments: Any, **options: Any) -> Tensor:
+    """A new tensor, or the one that its numbers came from."""
+    made = make(data, *arguments, **options)
+    if made.requires_grad:
+        return made
+    origin = data if isinstance(data, Tensor) and data.requires_grad else cuts.origin_of(_array(made))
+    if origin is None:
+        return made
+    if origin is data:
+        cuts.note(CONVERSION)
+    return origin.reshape(made.shape).astype(made.dtype)
+
+
 _reshape: Callable[..., Tensor] = vars(Tensor)["reshape"]
-_detach, _numpy, _record = Tensor.detach, Tensor.numpy, state._Recording.__enter__
-
-
-def _stay_recording(recording: Any) -> None:
-    """Enter neither `no_grad` nor `enable_grad`: what is recorded around them goes on being recorded."""
-    recording._tokens.append(state.recording_floor.set(state.recording_floor.get()))
-
-
-_WITHOUT_CUTS: tuple[tuple[type, str, Callable], ...] = (
-    (Tensor, "detach", lambda x: x),
-    (Tensor, "numpy", lambda x: _numpy(_detach(x))),
-    (state._Recording, "__enter__", _stay_recording),
-)
+_detach, _array, _tolist = Tensor.detach, Tensor.__array__, Tensor.tolist
+_MAKING: tuple[Callable, ...] = (tensor, numpy.asarray, numpy.array)
 
 
 @contextmanager

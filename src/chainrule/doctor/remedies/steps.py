@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 import numpy as np
 
+from chainrule.doctor.anatomy import dropout_of
 from chainrule.doctor.rates import adam, own_optimizer, tune
 from chainrule.doctor.remedies.surgery import CannotApply, Surgery, Treatment, number
 from chainrule.doctor.subjects import Subject
@@ -50,7 +50,7 @@ def clipping(surgery: Surgery) -> None:
 
 def regularization(surgery: Surgery) -> None:
     """Turn dropout and weight decay down to what is usual, where they leave too little to learn with."""
-    dropping = [path for path, m in surgery.modules.items() if _dropout(m) > MOST_DROPPED]
+    dropping = [path for path, m in surgery.modules.items() if dropout_of(m) > MOST_DROPPED]
     for path in dropping:
         surgery.modules[path].p = USUALLY_DROPPED
     if dropping:
@@ -64,10 +64,6 @@ def regularization(surgery: Surgery) -> None:
         group["weight_decay"] = USUAL_DECAY
     if not dropping and not decaying:
         raise CannotApply("there is neither much dropout in modules nor a large weight decay to be turned down")
-
-
-def _dropout(module: Any) -> float:
-    return float(getattr(module, "p", 0.0)) if "Dropout" in type(module).__name__ else 0.0
 
 
 def batch_size(surgery: Surgery) -> None:

@@ -38,7 +38,7 @@ class Tools(ABC):
 
     @abstractmethod
     def recorded(self, module: Any) -> Any:
-        """A module around another one, in which `detach` and `no_grad` are of no effect."""
+        """A module around another one, in which what cuts a gradient's path is of no effect and noted in its `cuts`."""
 
     @abstractmethod
     def altered(self, module: Any, rule: Rule) -> Any:

@@ -11,6 +11,7 @@ from torch import nn, optim
 from torch.overrides import TorchFunctionMode
 
 from chainrule.doctor.remedies import operations
+from chainrule.doctor.remedies.cuts import DETACH, NO_GRAD, Cuts, exchanged
 from chainrule.doctor.remedies.parts import make_parts
 from chainrule.doctor.remedies.tools import Tools
 from chainrule.doctor.subjects import Subject
@@ -22,33 +23,58 @@ Tapped, Bridged = PARTS.Tapped, PARTS.Bridged
 
 
 class Recorded(nn.Module):
-    """inner(...), in which detach() and no_grad are of no effect."""
+    """inner(...), in which detach(), no_grad and conversions to NumPy and back are of no effect."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
+        self.cuts = Cuts()
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         if not torch.is_grad_enabled():
             return self.inner(*inputs, **options)
-        with _WithoutCuts():
+        returned = {torch.from_numpy: lambda array: _returned(self.cuts, _from_numpy(array))}
+        with self.cuts.noted(), _WithoutCuts(self.cuts), exchanged(returned):
             return self.inner(*inputs, **options)
 
 
+_from_numpy = torch.from_numpy  # which no `__torch_function__` is told of
+
+
 class _WithoutCuts(TorchFunctionMode):
+    def __init__(self, cuts: Cuts) -> None:
+        super().__init__()
+        self._cuts = cuts
+
     def __torch_function__(
         self, func: Callable, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        cuts = self._cuts
         if func in _CUTTING:
+            cuts.note(DETACH)
             return args[0]
         if func is torch._C._set_grad_enabled:
+            cuts.note(NO_GRAD)
             return None
-        if func is torch.Tensor.numpy:
-            return args[0].detach().numpy()
-        return func(*args, **(kwargs or {}))
+        if func in _CONVERTING:
+            plain = args[0].detach()
+            converted = func(plain, *args[1:], **(kwargs or {}))
+            if args[0].requires_grad:
+                cuts.leave(plain.numpy(force=True), args[0])
+            return converted
+        made = func(*args, **(kwargs or {}))
+        return _returned(cuts, made) if func in _MAKING else made
+
+
+def _returned(cuts: Cuts, made: torch.Tensor) -> torch.Tensor:
+    """A new tensor, or the one that its numbers came from."""
+    origin = cuts.origin_of(made.detach().numpy(force=True))
+    return made if origin is None else origin.reshape(made.shape).to(made)
 
 
 _CUTTING = (torch.Tensor.detach, torch.detach, torch.Tensor.data.__get__)
+_CONVERTING = (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist)
+_MAKING = (torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor)
 
 
 class Altered(nn.Module):

@@ -1,13 +1,12 @@
 """Remedies for forwards that cut the gradient's path or make NaN: the same forwards, with single operations altered.
 
 A forward is the user's code, which nobody but its author can rewrite. What can be done from outside is to run it with
-`detach` and `no_grad` of no effect, with operations kept from the points where they are not defined, or with a path for
+what `cuts` the path of no effect, with operations kept from the points where they are not defined, or with a path for
 the gradient around what has no derivative. `own` and `torch` have the modules that do the first two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from chainrule.doctor.subjects import DoctorError, Subject, leaves
 
 
 def gradient_path(surgery: Surgery) -> None:
-    """Open the path of the gradient: without `detach` and `no_grad`, or around what has no derivative.
+    """Open the path of the gradient: without what cuts it, or around what has no derivative.
 
     Around it leads a straight-through estimator. Source: Bengio et al. 2013, "Estimating or Propagating Gradients
     Through Stochastic Neurons for Conditional Computation", section 4.
@@ -36,18 +35,15 @@ def _open(surgery: Surgery, exact: bool) -> None:
     lost = _lost(surgery)
     if not lost:
         raise CannotApply("no layer was found whose gradient is cut off")
-    put_back = _without_cuts(surgery)
-    opened = not _unreached(surgery.subject, lost)
-    if opened and not exact:
-        raise CannotApply("without detach() and no_grad the gradient's path is open")
-    if not opened:
-        put_back()
-        if not _bridged(surgery, exact) or _unreached(surgery.subject, lost):
-            cut = next((cut.path for cut in surgery.exam.cuts), "")
-            raise CannotApply(
-                f"the gradient's path is cut in {surgery.forward_of(cut)}, between layers whose outputs and inputs "
-                "differ in shape; put something in that place that has a derivative"
-            )
+    if _without_cuts(surgery, lost):
+        if not exact:
+            raise CannotApply("without what cuts it the gradient's path is open")
+    elif not _bridged(surgery, exact) or _unreached(surgery.subject, lost):
+        cut = next((cut.path for cut in surgery.exam.cuts), "")
+        raise CannotApply(
+            f"the gradient's path is cut in {surgery.forward_of(cut)}, between layers whose outputs and inputs "
+            "differ in shape; put something in that place that has a derivative"
+        )
 
 
 def _lost(surgery: Surgery) -> set[str]:
@@ -60,30 +56,26 @@ def _lost(surgery: Surgery) -> set[str]:
     return {path for path in owned if any(path == layer or path.startswith(f"{layer}.") for layer in layers)}
 
 
-def _without_cuts(surgery: Surgery) -> Callable[[], None]:
-    """Run the modules in which a path is cut, or all where a `no_grad` is around them, with neither of any effect.
-
-    Returns:
-        What undoes it.
+def _without_cuts(surgery: Surgery, lost: set[str]) -> bool:
+    """Run the modules in which a path is cut, or all where that is not enough, with the cuts of no effect. Whether all
+    parameters get a gradient then; else nothing is changed.
     """
     modules = surgery.modules
-    cuts = [cut for cut in surgery.exam.cuts if cut.operation]
-    inside = ["" if cut.operation == "no_grad" else cut.path for cut in cuts if cut.path in modules]
-    paths = dict.fromkeys(inside or [""])
+    inside = ["" if cut.operation == "no_grad" else cut.path for cut in surgery.exam.cuts if cut.operation]
+    paths = dict.fromkeys([path for path in inside if path in modules] or [""])
     outermost = [path for path in paths if not any(_within(path, other) for other in paths)]
-    said = len(surgery.words), len(surgery.statements)
-    for path in outermost:
-        surgery.put(path, surgery.tools.recorded(modules[path]))
-        place = f"the forward of {path or surgery.exam.model}"
-        surgery.words.append(f"detach() and no_grad taken out of {place}")
-        surgery.statements.append(f"# in {place}:  without detach() and no_grad")
-
-    def put_back() -> None:
-        for path in outermost:
+    for places in dict.fromkeys([tuple(outermost), ("",)]):
+        recorded = {path: surgery.tools.recorded(modules[path]) for path in places}
+        for path, module in recorded.items():
+            surgery.put(path, module)
+        if not _unreached(surgery.subject, lost):
+            for path, module in recorded.items():
+                surgery.words.append(f"{module.cuts.words} taken out of the forward of {path or surgery.exam.model}")
+                surgery.statements += module.cuts.statements
+            return True
+        for path in places:
             surgery.put(path, modules[path])
-        del surgery.words[said[0] :], surgery.statements[said[1] :]
-
-    return put_back
+    return False
 
 
 def _within(path: str, other: str) -> bool:
@@ -91,14 +83,21 @@ def _within(path: str, other: str) -> bool:
 
 
 def _unreached(subject: Subject, wanted: set[str]) -> set[str]:
-    """Which of these parameters get no gradient from the batch."""
+    """Which of these parameters get no gradient from the batch, or one of zeros; all where the network does not run."""
     with subject.undisturbed():
-        _, loss = subject.run()
+        try:
+            _, loss = subject.run()
+        except Exception:  # the user's code, given what it does not expect
+            return wanted
         if not subject.is_recorded(loss):
             return wanted
         parameters = [(path, p) for path, p in subject.parameters() if subject.requires_grad(p)]
         gradients = subject.gradients(loss, [p for _, p in parameters])
-    reached = {path for (path, _), gradient in zip(parameters, gradients, strict=True) if gradient is not None}
+    reached = {
+        path
+        for (path, _), gradient in zip(parameters, gradients, strict=True)
+        if gradient is not None and statistics.as_numpy(subject.array(gradient)).any()
+    }
     return {path for path in wanted if not any(_is(path, other) for other in reached)}
 
 
