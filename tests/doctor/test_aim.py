@@ -67,3 +67,10 @@ def test_padding_that_the_loss_leaves_out_is_not_asked_for():
 def test_embeddings_and_targets_that_never_change_have_no_answers_to_ask_for():
     assert asked_for(lambda o, t: (o**2).mean(), CLASSES, 16) is None
     assert asked_for(F.mse_loss, np.ones((64, 1), np.float32), 1) is None
+
+
+def test_answers_of_a_thousand_are_taken_for_numbers_and_overflow_nowhere():
+    model = nn.Linear(5, 4)
+    model.weight.data = 1000 * model.weight.detach().numpy()
+    with np.errstate(over="raise"):
+        assert aim(subject_of(model, F.cross_entropy, (X, CLASSES))).after > 0.9

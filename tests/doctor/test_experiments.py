@@ -199,6 +199,14 @@ def test_dropout_that_leaves_too_little_is_proved_by_less_of_it(dropout, found):
     assert trained_by(plain(dropout), X, Y)[0] == found
 
 
+def test_steps_that_dropout_makes_too_long_are_its_effect():
+    nn.random.manual_seed(0)
+    codes, report = stepped(plain(0.95), 5.0)
+    assert codes == ["cannot-overfit-batch"]
+    assert [f.code for f in report.findings if f.follows_from == "cannot-overfit-batch"]
+    assert report.findings[0].layer == "2"
+
+
 def table():
     """Ten features that have nothing in common, and the network for them."""
     nn.random.manual_seed(0)
@@ -250,7 +258,7 @@ def stepped(model, lr, warm_up=0, **options):
 
 
 @pytest.mark.parametrize(
-    ("lr", "found"), [(0.1, []), (0.0005, ["slow-convergence"]), (20.0, ["learning-rate-too-high"])]
+    ("lr", "found"), [(0.1, []), (0.0005, ["learning-rate-too-low"]), (20.0, ["learning-rate-too-high"])]
 )
 def test_a_rate_is_judged_by_what_it_is_after_the_warm_up(lr, found):
     nn.random.manual_seed(0)
@@ -310,3 +318,35 @@ def test_short_vectors_of_characters_are_not_what_keeps_dead_units_dead():
         model, F.cross_entropy, (levels[:64], Y[:64]), optimizer=optimizer, data=(levels, Y), thorough=True
     )
     assert (report.findings[0].code, report.findings[0].layer) == ("dying-relu", "hidden")
+
+
+def of_a_curved_surface(optimizer, **options):
+    """The first finding, and the experiments, of a small network that is to learn a smooth function."""
+    nn.random.manual_seed(0)
+    points = np.random.default_rng(0).uniform(-1, 1, (800, 6)).astype(np.float32)
+    heights = np.sin(2 * points[:, :1]) + points[:, 1:2] * points[:, 2:3] + points[:, 3:4]
+    heights /= heights.std()
+    model = nn.Sequential(nn.Linear(6, 32), nn.Tanh(), nn.Linear(32, 1))
+    report = cr.diagnose(
+        model, F.mse_loss, (points[:32], heights[:32]), optimizer=optimizer(model.parameters(), **options),
+        data=(points, heights), thorough=True,
+    )  # fmt: skip
+    return next((finding.code for finding in report.findings), None), report.examination.experiments
+
+
+@pytest.mark.parametrize(("momentum", "lr", "found"), [(0.993, 0.02, "oscillating-loss"), (0.985, 0.01, None)])
+def test_momentum_that_keeps_a_network_swinging_is_proved_by_the_usual_one_and_some_that_does_not_is_left_alone(
+    momentum, lr, found
+):
+    first, experiments = of_a_curved_surface(optim.SGD, lr=lr, momentum=momentum)
+    assert first == found
+    assert "usual momentum" in [experiment.remedy for experiment in experiments]
+
+
+@pytest.mark.parametrize(("lr", "found"), [(6e-4, "learning-rate-too-low"), (2e-3, None)])
+def test_a_rate_is_too_low_where_ten_times_as_much_gets_further_in_a_quarter_of_the_steps_and_further_still_in_as_many(
+    lr, found
+):
+    first, experiments = of_a_curved_surface(optim.Adam, lr=lr)
+    assert first == found
+    assert [experiment.steps for experiment in experiments if experiment.proves] == ([320] if found else [])

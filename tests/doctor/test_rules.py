@@ -11,7 +11,7 @@ from chainrule import nn
 from chainrule.doctor import CODES, Finding, Limits, Severity
 from chainrule.doctor.measurements import ThroughTime
 from chainrule.doctor.neighbours import relation
-from chainrule.doctor.rules import EFFECTS, judge, ordered, suspected
+from chainrule.doctor.rules import EFFECTS, judge, ordered, signal, suspected
 from chainrule.doctor.rules.experience import knows_its_batch
 from chainrule.doctor.subjects import subject_of
 
@@ -209,6 +209,16 @@ def test_a_detached_part_is_found_with_what_it_cuts_off():
     assert "detach() cuts the gradient's path: a runs and cannot learn" in first.cause
 
 
+class Detach(nn.Module):
+    def forward(self, x):
+        return x.detach()
+
+
+def test_of_what_is_cut_off_a_layer_with_weights_is_named_before_its_normalisation():
+    model = nn.Sequential(nn.Linear(20, 16), nn.LayerNorm(16), Detach(), nn.Linear(16, 4))
+    assert cr.diagnose(model, F.cross_entropy, (X, CLASSES)).findings[0].layers[:2] == ("0", "1")
+
+
 def test_parameters_that_the_optimizer_does_not_hold_are_told():
     model = stack(2, nn.ReLU)
     assert causes(model, optimizer=cr.optim.SGD(model[0].parameters(), lr=0.1))[0] == ("unused-parameter", "2")
@@ -241,6 +251,45 @@ def test_a_gradient_that_is_not_finite_is_traced_to_the_operation_it_goes_back_t
     assert (first.code, first.evidence["operation"], first.evidence["direction"]) == ("non-finite", "sqrt", "backward")
 
 
+def with_gaps(rows, columns):
+    inputs = X.copy()
+    inputs[np.ix_(rows, columns)] = np.nan
+    return inputs
+
+
+def test_numbers_missing_in_the_data_are_found_where_the_batch_has_none():
+    data = (with_gaps([7, 11, 13], [2, 5]), CLASSES)
+    first = cr.diagnose(stack(2, nn.ReLU), F.cross_entropy, (data[0][:5], data[1][:5]), data=data).findings[0]
+    assert (first.code, first.evidence["operation"]) == ("non-finite", "input")
+    assert f"not finite in 3 of {len(X)} examples, in 2 of 20 features; the first of them is example 7" in first.cause
+
+
+def test_targets_missing_in_the_data_are_found_unless_the_loss_leaves_them_out():
+    targets = np.ones((len(X), 1), np.float32)
+    targets[9] = np.nan
+
+    def of_the_known(output, target):
+        known = np.isfinite(target)
+        return F.mse_loss(output[known], target[known])
+
+    model, batch = nn.Linear(20, 1), (X[:5], targets[:5])
+    first = cr.diagnose(model, F.mse_loss, batch, data=(X, targets)).findings[0]
+    assert f"The targets are not finite in 1 of {len(X)} examples" in first.cause
+    assert "non-finite" not in dict(causes(model, of_the_known, batch, data=(X, targets)))
+
+
+def test_missing_numbers_that_the_network_fills_in_are_no_fault():
+    class Filled(nn.Module):
+        def __init__(self):
+            self.a = nn.Linear(20, 4)
+
+        def forward(self, x):
+            return self.a(np.nan_to_num(x))
+
+    data = (with_gaps([7], [2]), CLASSES)
+    assert "non-finite" not in dict(causes(Filled(), F.cross_entropy, (data[0][:5], data[1][:5]), data=data))
+
+
 def test_a_batch_normalisation_with_scale_zero_is_dead():
     model = nn.Sequential(nn.Linear(20, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
     model[1].weight.data = np.zeros(16, np.float32)
@@ -250,6 +299,46 @@ def test_a_batch_normalisation_with_scale_zero_is_dead():
 def test_one_unit_in_the_middle_is_a_bottleneck():
     model = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 1), nn.Linear(1, 32), nn.ReLU(), nn.Linear(32, 4))
     assert ("bottleneck", "2") in causes(model)
+
+
+def test_the_single_unit_is_the_cause_where_it_is_all_that_a_normalisation_has_of_an_example():
+    model = nn.Sequential(
+        nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 1), nn.LayerNorm(1), nn.Linear(1, 32), nn.ReLU(), nn.Linear(32, 4)
+    )
+    assert causes(model)[0] == ("bottleneck", "2")
+
+
+@pytest.mark.parametrize(("left", "found"), [(0.3, False), (0.7, True)])
+def test_a_single_unit_before_a_single_number_is_a_bottleneck_where_no_copy_learns_the_batch(left, found):
+    nn.random.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 16), nn.Tanh(), nn.Linear(16, 1), nn.Tanh(), nn.Linear(1, 1))
+    optimizer = cr.optim.SGD(model.parameters(), lr=0.01)
+    exam = cr.diagnose(model, F.mse_loss, (X, NUMBERS), optimizer=optimizer).examination
+    [trial] = exam.trials
+    trial = replace(trial, losses=(trial.level,) * 61, best=0.9 * trial.level, lowest=left * trial.level, learned=left)
+    judged = judge(replace(exam, trials=(trial,)), Limits())
+    assert (("bottleneck", "2") in [(finding.code, finding.layer) for finding in judged]) == found
+
+
+def test_what_fades_in_a_single_recurrent_layer_is_not_suspected_of_fading_in_depth():
+    class Sequence(nn.Module):
+        def __init__(self):
+            self.rnn, self.out = nn.LSTM(1, 8, batch_first=True), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.out(self.rnn(self.first(x) if hasattr(self, "first") else x)[0][:, -1])
+
+    nn.random.manual_seed(0)
+    short, deep = Sequence(), Sequence()
+    deep.first = nn.Sequential(nn.Linear(1, 8), nn.Sigmoid(), nn.Linear(8, 8), nn.Sigmoid(), nn.Linear(8, 1))
+    short.first = nn.Linear(1, 1)
+    found = {}
+    for name, model in (("short", short), ("deep", deep)):
+        exam = cr.diagnose(model, F.cross_entropy, (X[:, :, None], CLASSES)).examination
+        limits = Limits(vanishing=0.1, suspecting=True)
+        found[name] = [finding.code for finding in signal.vanishing_gradient(exam, limits)]
+        assert list(signal.vanishing_gradient(exam, replace(limits, suspecting=False)))
+    assert found == {"short": [], "deep": ["vanishing-gradient"]}
 
 
 def test_a_learning_rate_that_moves_nothing_is_found():
@@ -269,6 +358,28 @@ def test_an_error_signal_grown_fifteenfold_explodes_and_one_grown_fivefold_does_
     codes = {n: [f.code for f in report.findings] for n, report in grown.items()}
     assert "exploding-gradient" not in codes[1.2]
     assert "exploding-gradient" in codes[1.6]
+
+
+def test_what_large_weights_multiply_explodes_though_the_last_layer_makes_up_for_it():
+    exam = cr.diagnose(spoiled(12, 1.3), F.cross_entropy, (X, CLASSES)).examination
+    *layers, last = exam.layers
+    hidden = replace(exam, layers=(*layers, replace(last, error_signal=layers[0].error_signal / 3)))
+    usual = [replace(layer, weight=replace(layer.weight, std=layer.weight.std / 1.3)) for layer in hidden.layers]
+    assert judge(hidden, Limits())[0].code == "exploding-gradient"
+    assert "exploding-gradient" not in [f.code for f in judge(replace(hidden, layers=tuple(usual)), Limits())]
+
+
+def test_large_weights_under_which_nothing_is_learned_explode_sooner():
+    model = spoiled(12, 1.3)
+    optimizer = cr.optim.SGD(model.parameters(), lr=0.01)
+    exam = cr.diagnose(model, F.cross_entropy, (X, CLASSES), optimizer=optimizer).examination
+    first, *rest = (replace(layer, error_signal=1.0) for layer in exam.layers)
+    grown = replace(exam, layers=(replace(first, error_signal=Limits().exploding / 2), *rest))
+    trial = next(trial for trial in exam.trials if trial.kind == "same")
+    for left, found in ((0.9, True), (0.1, False)):
+        made = replace(trial, losses=(1.0,) * 60 + (left,) * 20, longer=None, chance=1.0)
+        codes = [f.code for f in judge(replace(grown, trials=(made,)), Limits())]
+        assert ("exploding-gradient" in codes) == found
 
 
 def test_behind_normalisations_the_error_signal_may_grow_ten_times_as_much():
@@ -1032,15 +1143,23 @@ def test_a_line_through_noise_need_not_fit_its_batch_but_a_network_of_many_param
     assert [f.code for f in judge(replace(exam, parameters=many), Limits())] == ["cannot-overfit-batch"]
 
 
+class Reader(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(4, 8, batch_first=True, bidirectional=True)
+        self.out = nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+
+
 def test_a_bidirectional_layer_read_at_the_last_step_has_no_unused_parameter():
-    class Reader(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rnn = nn.LSTM(4, 8, batch_first=True, bidirectional=True)
-            self.out = nn.Linear(16, 4)
-
-        def forward(self, x):
-            return self.out(self.rnn(x)[0][:, -1])
-
     nn.random.manual_seed(0)
     assert "unused-parameter" not in [code for code, _ in causes(Reader(), batch=(X.reshape(64, 5, 4), CLASSES))]
+
+
+def test_a_part_that_is_never_called_is_named_before_a_bidirectional_layer_read_at_the_last_step():
+    nn.random.manual_seed(0)
+    model = Reader()
+    model.spare = nn.Linear(16, 4)
+    assert ("unused-parameter", "spare") in causes(model, batch=(X.reshape(64, 5, 4), CLASSES))

@@ -11,7 +11,7 @@ from chainrule import nn, optim
 from chainrule.doctor import DoctorError
 from chainrule.doctor.rates import adam, range_test, tune
 from chainrule.doctor.subjects import subject_of
-from chainrule.doctor.training import dealt_losses, rehearsal, split_of, train
+from chainrule.doctor.training import dealt_losses, falling, rehearsal, split_of, train
 from chainrule.doctor.trial import QUICK_STEPS, on_batch, on_data, trials
 
 OURS = Framework(nn, optim, lambda a: a, nn.random.manual_seed)
@@ -272,3 +272,16 @@ def test_a_trial_raises_its_rate_as_the_warm_up_of_a_schedule_does():
         schedule.step()
     np.testing.assert_allclose(trial.losses, losses, rtol=1e-5)
     assert "rise" not in patient.optimizer.param_groups[0]
+
+
+@pytest.mark.parametrize("scheduled", [True, False])
+def test_rates_with_a_schedule_fall_to_a_tenth_and_others_stay(scheduled):
+    patient = subject(mlp(OURS)).copy()
+    if scheduled:
+        optim.lr_scheduler.LambdaLR(patient.optimizer, lambda step: 1.0)
+    rates = []
+    for _ in range(12):
+        train(falling(patient, 10) if not rates else patient, cycle([patient.batch]), 1)
+        rates.append(patient.optimizer.param_groups[0]["lr"])
+    steps = np.minimum(np.arange(1, 13), 10)
+    np.testing.assert_allclose(rates, 0.05 * (0.55 + 0.45 * np.cos(np.pi * steps / 10)) if scheduled else 0.05)

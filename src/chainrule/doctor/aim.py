@@ -121,7 +121,8 @@ def _domains_of(made: np.ndarray) -> list[_Domain]:
     if made.min() >= 0:
         of_one = _PROBABILITIES if many and np.allclose(made.sum(-1), 1, atol=1e-3) else _SHARES
         return [of_one, _RATES] if made.max() <= 1 else [_RATES]
-    return [_LOG_PROBABILITIES] if many and np.allclose(np.exp(made).sum(-1), 1, atol=1e-3) else []
+    sums_to_one = many and made.max() < 1e-3 and np.allclose(np.exp(made).sum(-1), 1, atol=1e-3)
+    return [_LOG_PROBABILITIES] if sums_to_one else []
 
 
 def _freely(

@@ -14,10 +14,10 @@ import numpy as np
 
 from chainrule.core.anomaly import all_finite
 from chainrule.doctor import statistics
-from chainrule.doctor.anatomy import Anatomy, inputs_of, loss_of
+from chainrule.doctor.anatomy import Anatomy, dropout_of, inputs_of, loss_of
 from chainrule.doctor.measurements import Cut, Examination, ParameterState
 from chainrule.doctor.observation import Observer
-from chainrule.doctor.origin import find_origin
+from chainrule.doctor.origin import find_gaps, find_origin
 from chainrule.doctor.subjects import DoctorError, Subject, leaves
 from chainrule.doctor.training import loss_of as loss_value
 from chainrule.doctor.training import rehearsal
@@ -40,7 +40,7 @@ def examine(subject: Subject) -> Examination:
             loss = _attempt(subject, "loss", lambda: subject.loss(output))
             _check_scalar(loss)
             found = subject.gradients(loss, [p for _, p in parameters]) if subject.is_recorded(loss) else []
-        origin = find_origin(subject) if _is_suspect(subject, observer, loss, found) else None
+        origin = find_origin(subject) if _is_suspect(subject, observer, loss, found) else find_gaps(subject)
     values = {path: subject.array(parameter) for path, parameter in parameters}
     gradients = dict(zip(values, found, strict=False))
     anatomy = Anatomy(observer, values, gradients, {}, of_network=first)
@@ -62,9 +62,14 @@ def examine(subject: Subject) -> Examination:
         inputs=tuple(inputs_of(subject)),
         cuts=tuple(cuts),
         time=tuple(anatomy.loops()) if found else (),
+        dropout=_dropout(subject),
         origin=origin,
         optimizer=subject.optimizer_options,
     )
+
+
+def _dropout(subject: Subject) -> dict[str, float]:
+    return {path: share for path, m in subject.modules() if getattr(m, "training", True) and (share := dropout_of(m))}
 
 
 def _is_suspect(subject: Subject, observer: Observer, loss: Any, gradients: list) -> bool:

@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from chainrule.doctor.bench import Bench, Outcome, better
+from chainrule.doctor.bench import Bench, Outcome, Trainee, better
 from chainrule.doctor.finding import Finding
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.measurements import Examination, Experiment
@@ -21,7 +21,7 @@ from chainrule.doctor.remedies import CannotApply, Treatment, apply
 from chainrule.doctor.rules.experience import trial_of
 from chainrule.doctor.scores import measured
 from chainrule.doctor.subjects import DoctorError, Subject
-from chainrule.doctor.training import Progress, silent, split_of, warming_up
+from chainrule.doctor.training import Progress, falling, silent, split_of, warming_up
 
 STEPS = 80
 """How long the copies are trained."""
@@ -70,23 +70,27 @@ TESTS: dict[str, tuple[str, ...]] = {
     "learning-rate-too-high": ("a tenth", "a hundredth"),
     "learning-rate-too-low": ("tenfold", "a hundredfold", "tuned"),
     "slow-convergence": ("optimizer",),
+    "oscillating-loss": ("usual momentum",),
     "cannot-overfit-batch": ("regularization", "activation"),
 }
 """What takes each fault away, and nothing else as far as that can be: one that does proves it. Each is a remedy, but
-for other learning rates (`PACES`) and "batch-statistics": the network as it is, going by the statistics of what it is
-given, not by the running ones.
+for other learning rates (`PACES`), the usual momentum, and "batch-statistics": the network as it is, going by the
+statistics of what it is given, not by the running ones.
 """
 
 
 PACES = {"a tenth": 0.1, "a hundredth": 0.01, "tenfold": 10.0, "a hundredfold": 100.0}
 """Learning rates to test with, as shares of the network's own."""
 
+USUAL_MOMENTUM = 0.9
+"""It forgets half of a step in seven, a momentum of 0.99 in seventy."""
+
 FURTHER = {"a hundredfold": "tenfold"}
 """What is only tested where something else helps already, but not enough to prove anything."""
 
 OF_STEPS = frozenset({
     "always-clipped", "learning-rate-too-high", "learning-rate-too-low", "slow-convergence", "ill-conditioned",
-    "cannot-overfit-batch", "unused-parameter",
+    "cannot-overfit-batch", "unused-parameter", "oscillating-loss",
 })  # fmt: skip
 """What is wrong with how the network's own optimiser gets on: no other one will do to test that."""
 
@@ -95,7 +99,8 @@ OF_SHORT_STEPS = frozenset({"learning-rate-too-low", "slow-convergence"})
 
 OF_INPUTS = frozenset({"unscaled-input", "ill-conditioned"})
 """What slows training down all along: here the treated copy may be trained as long as the untreated one is at last.
-So it may with larger batches, and with more units where the untreated one never learns anything.
+So it may with other steps and with larger batches, and with these or more units where the untreated one never learns
+anything.
 """
 
 FEW = Limits().batchnorm_numbers
@@ -167,18 +172,18 @@ class _Laboratory:
     tuned: float | None
 
     def __post_init__(self) -> None:
-        self._untreated = self.bench.trainee(self._equipped(self.bench.subject))
+        self._untreated = self._trainee(self.bench.subject)
         self._first: Outcome | None = None
         self._later: Outcome | None = None
+        self._helped: set[str] = set()
 
     def tests_of(self, finding: Finding) -> Iterator[Experiment]:
         """The experiments on one suspicion, up to the first that bears it out."""
         if self.untreated.value > 1 - NOTABLY:
             yield self._spared(finding)
             return
-        helped: set[str] = set()
         for remedy in TESTS.get(finding.code, ()):
-            if remedy in FURTHER and FURTHER[remedy] not in helped:
+            if remedy in FURTHER and FURTHER[remedy] not in self._helped:
                 continue
             try:
                 experiment = self._tested(remedy, finding)
@@ -187,7 +192,6 @@ class _Laboratory:
             yield experiment
             if experiment.proves:
                 return
-            helped |= {remedy} if experiment.treated - experiment.untreated > experiment.noise else set()
 
     def _spared(self, finding: Finding) -> Experiment:
         """What is known without an experiment of a network that does as well as can be."""
@@ -203,6 +207,8 @@ class _Laboratory:
         bench = self.bench
         if remedy in PACES:
             return _paced(bench.subject, remedy, PACES[remedy])
+        if remedy == "usual momentum":
+            return _forgetting(bench.subject)
         if remedy == "tuned":
             return _paced(bench.subject, "tuned on one batch, instead", self._factor_of_tuned())
         if remedy == "batch-size" and self.exam.examples >= FEW:
@@ -231,25 +237,30 @@ class _Laboratory:
         return float(rate) / own
 
     def _compared(self, finding: Finding, remedy: str, treatment: Treatment) -> Experiment:
-        trainee = self.bench.trainee(self._equipped(treatment.subject))
+        trainee = self._trainee(treatment.subject)
         self.bench.train(trainee, STEPS)
         treated, untreated, steps = trainee.outcome, self.untreated, STEPS
-        later = self.later if better(treated, untreated) else untreated
+        helps = better(treated, untreated)
+        self._helped |= {remedy} if helps else set()
+        later = self.later if helps else untreated
         proves = _proves(finding.code, treated, untreated, later)
         if not proves and self._goes_on(finding, remedy, treated):
             steps, later = LONGER * STEPS, self.later
             self.bench.train(trainee, steps)
             treated = trainee.outcome
-            proves = _ahead(treated, later)
+            proves = _ahead(treated, later) and (finding.code not in OF_SHORT_STEPS or _faster(treated, later))
         return _experiment(finding, remedy, treatment.words, (untreated, treated, later), proves, steps)
 
     def _goes_on(self, finding: Finding, remedy: str, treated: Outcome) -> bool:
         """Whether a treated copy is trained as long as the untreated one is at last."""
-        if remedy == "width":  # a wider one may start slowly, where this one never starts
-            return _knows_nothing(self.untreated) and _knows_nothing(self.later)
+        if remedy in ("width", "batch-size") and _knows_nothing(self.untreated) and _knows_nothing(self.later):
+            return True  # a treated one may start slowly, where this one never starts
         if (finding.code, remedy) == ("cannot-overfit-batch", "activation"):  # then there is more to be learned
             return True
-        return (finding.code in OF_INPUTS or remedy == "batch-size") and better(treated, self.untreated)
+        if finding.code in OF_SHORT_STEPS:  # what is slower than it could be is no fault, unless it is several times so
+            return treated.finite and better(treated, self.untreated) and treated.value > self.later.value
+        all_along = finding.code in OF_INPUTS or finding.code == "oscillating-loss" or remedy == "batch-size"
+        return all_along and better(treated, self.untreated)
 
     def _with_batch_statistics(self, finding: Finding) -> Experiment:
         """The network's answers by the running statistics and by the batch's, after either time."""
@@ -279,8 +290,12 @@ class _Laboratory:
             loss, score = measured(copy, split.held_out)
         return replace(self._untreated.outcome, loss=loss, score=score)
 
-    def _equipped(self, subject: Subject) -> Subject:
-        return subject if self.tuned is None else adam(subject.copy(), self.tuned)
+    def _trainee(self, subject: Subject) -> Trainee:
+        """A copy of a network, and of its schedule as far as that is known."""
+        trainee = self.bench.trainee(subject if self.tuned is None else adam(subject.copy(), self.tuned))
+        if trainee.copy is not None:
+            falling(trainee.copy, LONGER * STEPS)
+        return trainee
 
     @property
     def untreated(self) -> Outcome:
@@ -307,6 +322,16 @@ def _paced(subject: Subject, pace: str, factor: float) -> Treatment:
     return Treatment(paced, (f"learning rate {rate:.3g}, {pace} of it",), (), ())
 
 
+def _forgetting(subject: Subject) -> Treatment:
+    """The network with the usual momentum, where its own is larger."""
+    copy = subject.copy()
+    for group in copy.optimizer.param_groups:
+        if not group.get("momentum", 0.0) > USUAL_MOMENTUM:
+            raise CannotApply("its momentum is no larger than usual")
+        group["momentum"] = USUAL_MOMENTUM
+    return Treatment(copy, (f"momentum {USUAL_MOMENTUM:g}",), (), ())
+
+
 def _proves(code: str, treated: Outcome, untreated: Outcome, later: Outcome) -> bool:
     """Whether a treated network is so far ahead that it must be that.
 
@@ -318,8 +343,7 @@ def _proves(code: str, treated: Outcome, untreated: Outcome, later: Outcome) -> 
         worse = treated.score.value - later.score.value > CLEARLY  # it may lead to worse answers than one for all
         return (worse or _clearly(treated, later)) and not _answers_otherwise(later, treated)
     if code in OF_SHORT_STEPS and treated.score.name:
-        missing = MISSING * (1 - later.value)
-        return _ahead(treated, later) and (_clearly(treated, later) or treated.value - later.value > missing)
+        return _ahead(treated, later) and _far_ahead(treated, later)
     slow = code not in OF_STEPS and _by_far(treated, untreated) and not _good(later)
     return slow or _ahead(treated, later)
 
@@ -344,6 +368,17 @@ def _experiment(
 
 def _clearly(treated: Outcome, other: Outcome) -> bool:
     return treated.finite and bool(treated.score.name) and treated.value - other.value > CLEARLY
+
+
+def _far_ahead(treated: Outcome, other: Outcome) -> bool:
+    """Whether what a treated network has ahead is much, or much of what the other one misses."""
+    return _clearly(treated, other) or treated.value - other.value > MISSING * (1 - other.value)
+
+
+def _faster(treated: Outcome, other: Outcome) -> bool:
+    """The same of one that had as many steps: much of what it knows will do, for some data nobody gets right."""
+    ahead, known = treated.value - other.value, treated.value - treated.score.blind
+    return bool(treated.score.name) and (_far_ahead(treated, other) or ahead > MISSING * known)
 
 
 def _answers_otherwise(one: Outcome, other: Outcome) -> bool:

@@ -85,6 +85,7 @@ class Limits:
         momentum: beyond which swings take longer to halve than most trainings last: they do by momentum^(steps/2)
             (Goh 2017, "Why Momentum Really Works").
         overfit: share of the loss of a network that knows nothing that must be left after training on one batch.
+        dropout: share of values left out over which less of it is tried: up to 0.5 is usual (Srivastava et al. 2014).
         learned: the loss over that of answers dealt out anew, under which the network does tell examples apart: noise
             that explains a quarter of squared targets, or one wrong label in three, leaves 0.75 at the best.
         like_anybodys: the same over which it tells none apart, however far the loss fell from where it started.
@@ -149,6 +150,7 @@ class Limits:
     held_out: float = 0.8
     momentum: float = 0.995
     overfit: float = 0.5
+    dropout: float = 0.8
     learned: float = 0.8
     like_anybodys: float = 0.95
     known: float = 0.8
@@ -170,6 +172,6 @@ _NEARER = {
     "batchnorm_momentum_high": 0.6, "bottleneck": 0.5, "drift": 0.25, "time_vanishing": 50.0, "time_exploding": 0.3,
     "time_gain_low": 2.7, "time_gain_high": 0.88, "input_rms_low": 5.0, "input_rms_high": 0.5, "feature_ratio": 0.33,
     "feature_offset": 0.1, "common": 0.3, "common_condition": 0.1, "update_leap": 0.03, "clipped": 0.5,
-    "clipping": 0.2, "overfit": 0.4, "slow": 0.6, "slow_left": 0.25,
+    "clipping": 0.2, "overfit": 0.4, "slow": 0.6, "slow_left": 0.04, "momentum": 0.985,
 }  # fmt: skip
 """By what limits are multiplied where something is suspected only."""

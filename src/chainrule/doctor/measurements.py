@@ -264,6 +264,25 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Gaps:
+    """Numbers that are not finite in what a network is given or compared with, in all of the data if there are any.
+
+    Attributes:
+        examples: how many examples have one.
+        of: how many examples there are.
+        first: the first row that has one.
+        features: in how many columns they are: places along the last axis, or channels of images.
+        of_features: how many columns there are.
+    """
+
+    examples: int
+    of: int
+    first: int
+    features: int
+    of_features: int
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where a value that is not finite was made first.
 
@@ -273,6 +292,7 @@ class Origin:
         line: "file.py:12" of the user's source; "" where it is not known.
         direction: "forward" or "backward".
         inputs: spreads of what the operation was given.
+        gaps: where the inputs or targets are not finite themselves; None where they are.
     """
 
     operation: str
@@ -280,6 +300,7 @@ class Origin:
     line: str
     direction: str
     inputs: tuple[Spread, ...]
+    gaps: Gaps | None = None
 
 
 @dataclass(frozen=True)
@@ -545,6 +566,7 @@ class Examination:
         cuts: places where the gradient's path ends though values go on.
         origin: of the first value that is not finite; None if all are finite.
         time: one per recurrent layer; empty where it was not measured.
+        dropout: share that each module for it leaves out, by path; empty where the network is not training.
         trials: short training runs; empty where none was made.
         curvature: None where it was not measured.
         singular: of neighbouring layers; empty where they were not measured.
@@ -569,6 +591,7 @@ class Examination:
     cuts: tuple[Cut, ...] = ()
     origin: Origin | None = None
     time: tuple[ThroughTime, ...] = ()
+    dropout: Mapping[str, float] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     curvature: Curvature | None = None
     singular: tuple[Singular, ...] = ()

@@ -1,24 +1,28 @@
-"""Where the first NaN or infinity comes from: a second pass that looks at every value, forward and backward."""
+"""Where the first NaN or infinity comes from: a second pass that looks at every value, forward and backward; and
+whether the data have any that this batch has not.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from chainrule.core.anomaly import all_finite, users_frame
 from chainrule.doctor import statistics
-from chainrule.doctor.measurements import Origin, Spread
+from chainrule.doctor.measurements import Gaps, Origin, Spread
 from chainrule.doctor.observation import Event, Given, Observer, Slope
 from chainrule.doctor.subjects import Subject, leaves, parts
+from chainrule.doctor.training import length, loss_of, take
 
 
 def find_origin(subject: Subject) -> Origin | None:
     """The operation that first makes a value, or a gradient, that is not finite; None if all are finite."""
-    inputs, _ = parts(subject.batch)
-    for x in leaves(inputs):
-        if not all_finite(subject.array(x)):
-            return Origin("input", "", "", "forward", (statistics.spread(subject.array(x)),))
+    if gap := _first_gap(subject, subject.batch):
+        return _named(subject, gap[0], gap[1])
     for path, parameter in subject.parameters():
         if not all_finite(subject.array(parameter)):
             owner = path.rpartition(".")[0]
@@ -33,6 +37,60 @@ def find_origin(subject: Subject) -> Origin | None:
                 if gradient is not None and not all_finite(gradient):
                     tracer.blame_reader_of_parameter(path)
     return tracer.origin
+
+
+def find_gaps(subject: Subject) -> Origin | None:
+    """Inputs or targets in the data that are not finite, where they make the loss so; None if there are none.
+
+    A network may be made for missing numbers, and a loss may leave them out: both are asked.
+    """
+    gap = None if subject.data is None else _first_gap(subject, subject.data)
+    if gap is None:
+        return None
+    name, array = gap
+    half, bad = max(length(subject.batch) // 2, 1), _rows_with_gaps(array)
+    others = np.setdiff1d(np.arange(len(array)), bad)  # a loss that leaves gaps out must find something else
+    rows = np.concatenate([bad[:half], others[:half]])
+    try:
+        with subject.undisturbed():
+            harmless = math.isfinite(loss_of(subject, take(subject.data, rows)))
+    except Exception:  # batches are made of the data in a way of their own
+        return None
+    return None if harmless else _named(subject, name, array)
+
+
+def _first_gap(subject: Subject, pairs: Any) -> tuple[str, Any] | None:
+    """The first array of inputs or targets that is not finite, and which of both it is."""
+    for name, tree in zip(("input", "target"), parts(pairs), strict=True):
+        for leaf in () if tree is None else leaves(tree):
+            array = subject.array(leaf)
+            if len(array.shape) and not all_finite(array):
+                return name, array
+    return None
+
+
+def _named(subject: Subject, name: str, array: Any) -> Origin:
+    """Gaps as the origin of what is not finite, told by those of all data where they have the same shape."""
+    if subject.data is not None:
+        found = _first_gap(subject, subject.data)
+        array = found[1] if found and found[0] == name and found[1].shape[1:] == array.shape[1:] else array
+    finite = np.isfinite(statistics.as_numpy(array))
+    axes = _axes_but_features(finite.ndim)
+    columns = ~finite.all(axis=axes) if finite.ndim > 1 else np.array([True])
+    rows = _rows_with_gaps(array)
+    gaps = Gaps(len(rows), len(finite), int(rows[0]), int(columns.sum()), columns.size)
+    return Origin(name, "", "", "forward", (statistics.spread(array),), gaps)
+
+
+def _axes_but_features(dimensions: int) -> tuple[int, ...]:
+    """All axes but that of the features: the last one, or the channels of images."""
+    features = 1 if dimensions >= 4 else dimensions - 1
+    return tuple(axis for axis in range(dimensions) if axis != features)
+
+
+def _rows_with_gaps(array: Any) -> np.ndarray:
+    finite = np.isfinite(statistics.as_numpy(array))
+    return np.flatnonzero(~finite.all(axis=tuple(range(1, finite.ndim))))
 
 
 @dataclass

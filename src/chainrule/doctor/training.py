@@ -94,7 +94,7 @@ def train(
         except Exception as error:
             said = str(error).strip().splitlines()
             raise DoctorError(f"a training step fails: {said[0] if said else type(error).__name__}") from error
-        _raise_rates(subject)
+        _go_on_with_rates(subject)
         run.losses.append(step.loss)
         run.gradient_norms.append(step.gradient_norm)
         run.clipped.append(step.clipped)
@@ -120,10 +120,32 @@ def warming_up(subject: Subject, times: float) -> Subject:
     return subject
 
 
-def _raise_rates(subject: Subject) -> None:
+def falling(subject: Subject, steps: int) -> Subject:
+    """The subject, whose rates fall to a tenth in so many steps, along half a cosine, where they have a schedule.
+
+    Where it leads cannot be seen from its first rate, but most end so (Loshchilov and Hutter 2017, "SGDR", equation 5),
+    and a network that swings at its full rate comes to rest then.
+    """
     for group in () if subject.optimizer is None else subject.optimizer.param_groups:
+        if "initial_lr" in group:
+            group["fallen"], group["falls"] = 0, steps
+    return subject
+
+
+def _go_on_with_rates(subject: Subject) -> None:
+    """Have rates rise and fall as schedules do."""
+    for group in () if subject.optimizer is None else subject.optimizer.param_groups:
+        if group.get("fallen", math.inf) < group.get("falls", 0):
+            before, group["fallen"] = _cosine(group["fallen"] / group["falls"]), group["fallen"] + 1
+            highest = "full" if "rise" in group else "lr"
+            group[highest] = float(group[highest]) * _cosine(group["fallen"] / group["falls"]) / before
         if "rise" in group:
             group["lr"] = min(float(group["lr"]) + group["rise"], group["full"])
+
+
+def _cosine(share: float) -> float:
+    """What is left of a rate that falls to a tenth, after a share of the steps."""
+    return 0.55 + 0.45 * math.cos(math.pi * share)
 
 
 def loss_of(subject: Subject, batch: Any = None) -> float:

@@ -97,9 +97,22 @@ EFFECTS: dict[str, frozenset[str]] = {
 """What each fault brings about: these are told as its effects, after it."""
 
 
+OF_DROPOUT = frozenset({
+    "learning-rate-too-high", "oscillating-loss", "slow-convergence", "exploding-gradient", "missing-normalization",
+    "always-clipped", "dying-relu", "saturated-activation",
+})  # fmt: skip
+"""What dropout brings about besides: it multiplies what it leaves, so that there is enough of it on average."""
+
+
+def _effects_of(finding: Finding) -> frozenset[str]:
+    return EFFECTS.get(finding.code, frozenset()) | (OF_DROPOUT if "dropout" in finding.evidence else frozenset())
+
+
 def brings_about(cause: Finding, effect: Finding) -> bool:
     """Whether one finding is told as the effect of another."""
     if cause.severity < Severity.WARNING or cause.code == effect.code:
+        return False
+    if "dropout" in effect.evidence and cause.code in OF_DROPOUT:
         return False
     if effect.code == "shuffled-labels":  # a last resort: what keeps a network from learning looks like it
         return cause.code not in EFFECTS["shuffled-labels"]
@@ -111,14 +124,19 @@ def brings_about(cause: Finding, effect: Finding) -> bool:
         return cause.evidence.get("zero_units", 0.0) == 1
     if (cause.code, effect.code) == ("dying-relu", "wrong-initialization"):  # a step too long makes weights large, too
         return cause.severity == Severity.SEVERE and effect.evidence.get("scale", 0.0) > 1
-    return not EFFECTS.get(cause.code, frozenset()).isdisjoint({effect.code, "*"})
+    if (cause.code, effect.code) == ("bottleneck", "dead-batchnorm"):  # normalised within each example, of one unit
+        alone = cause.evidence.get("units") == effect.evidence.get("examples") == 1
+        return alone and effect.evidence.get("kind") != "batch_norm"
+    if (cause.code, effect.code) == ("dead-batchnorm", "unused-parameter"):  # what always gives the same has no slope
+        return cause.evidence.get("examples") == 1
+    return not _effects_of(cause).isdisjoint({effect.code, "*"})
 
 
 PROVABLE = frozenset({
     "wrong-initialization", "symmetric-initialization", "dying-relu", "saturated-activation", "vanishing-gradient",
     "exploding-gradient", "missing-normalization", "bptt-vanishing", "bptt-exploding", "bottleneck", "dead-batchnorm",
     "wrong-loss", "unscaled-input", "ill-conditioned", "always-clipped", "learning-rate-too-high",
-    "learning-rate-too-low", "slow-convergence", "cannot-overfit-batch", "unused-parameter",
+    "learning-rate-too-low", "slow-convergence", "cannot-overfit-batch", "unused-parameter", "oscillating-loss",
 })  # fmt: skip
 """What can be taken away from a copy, to see what comes of it."""
 
@@ -154,7 +172,7 @@ SYMPTOMS = frozenset({
 """What does not say where it comes from: where nothing else was found, the cause is still to be looked for."""
 
 
-_OF_LENGTH = frozenset({"learning-rate-too-high", "learning-rate-too-low", "slow-convergence"})
+_OF_STEPS = frozenset({"learning-rate-too-high", "learning-rate-too-low", "slow-convergence", "oscillating-loss"})
 
 
 SPECIFIC = frozenset({"bottleneck", "dead-batchnorm"})
@@ -166,23 +184,24 @@ tested first, for the same reason.
 def suspected(exam: Examination, limits: Limits) -> tuple[Finding, ...]:
     """What might be wrong, but is not proved; nothing where a cause was found.
 
-    A network that knows its batch can learn: only its steps may still be too long, as in fine-tuning, or too short.
+    A network that knows its batch can learn: only its steps may be too long, as in fine-tuning, too short, or swing.
     """
     serious = {finding.code for finding in judge(exam, limits) if finding.severity >= Severity.WARNING}
     if inputs_are_all_alike(exam):
         return ()
     causes = serious - (SYMPTOMS if not _decays(exam, limits) else SYMPTOMS - {"cannot-overfit-batch"})
-    codes = _OF_LENGTH if knows_its_batch(exam, limits) else PROVABLE
+    codes = _OF_STEPS if knows_its_batch(exam, limits) else PROVABLE
+    codes -= serious & {"oscillating-loss"}
     found = [f for f in _beyond(exam, limits.of_suspicion) if f.code in codes - causes]
-    found = [f for f in found if not causes or (_is_specific(f) and causes <= EFFECTS[f.code])]
-    return tuple(sorted(found, key=lambda finding: finding.code not in SPECIFIC))
+    found = [f for f in found if not causes or (_is_specific(f) and causes <= _effects_of(f))]
+    return tuple(sorted(found, key=lambda f: f.code not in SPECIFIC and "dropout" not in f.evidence))
 
 
 def _is_specific(finding: Finding) -> bool:
     """Whether it is worth a test beside a cause. A layer of several units that is made wider brings the next one along,
     drawn anew: that may be what helps.
     """
-    return finding.code in SPECIFIC and finding.evidence.get("units", 1) == 1
+    return "dropout" in finding.evidence or (finding.code in SPECIFIC and finding.evidence.get("units", 1) == 1)
 
 
 def _decays(exam: Examination, limits: Limits) -> bool:

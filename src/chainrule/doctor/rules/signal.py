@@ -29,7 +29,8 @@ def vanishing_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
         return  # a layer that starts at zero on purpose lets nothing through in the first step only
     first, last = seen[0], seen[-1]
     ratio = (first.error_signal or 0.0) / seen[-1].error_signal
-    if not ratio < limits.vanishing and not (ratio < limits.fading and _stays(exam)):
+    limit = max(limits.vanishing, limits.fading if _stays(exam) else 0.0)
+    if not ratio < limit or (limits.suspecting and not ratio < limit * _in_time(seen)):
         return
     weakest = [layer for layer in seen if layer.gain is not None and layer.gain < 0.5]
     worst = min(weakest, key=lambda layer: layer.gain or 0.0, default=first)
@@ -47,6 +48,12 @@ def vanishing_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+def _in_time(seen: list[Layer]) -> float:
+    """The gain of the only recurrent layer, if below 1: there the signal fades in time, and `through_time` tells."""
+    gains = [layer.gain for layer in seen if layer.kind == "recurrent"]
+    return min(gains[0], 1.0) if len(gains) == 1 and gains[0] else 1.0
+
+
 def _stays(exam: Examination) -> bool:
     """Whether over half of the loss on one batch is left after all steps that were tried with the own optimiser."""
     trial = trial_of(exam, "same")
@@ -60,12 +67,14 @@ def exploding_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
     seen = signal_layers(exam)
     if len(seen) < 2 or not seen[-1].error_signal:
         return
-    last = seen[-1]
     top = max(seen, key=lambda layer: _size(_felt(layer)))
+    by_weights = _grows_by_its_weights(exam)
+    later = [layer for layer in seen[seen.index(top) :] if layer.error_signal]
+    last = min(later, key=lambda layer: _size(layer.error_signal)) if by_weights and later else seen[-1]
     ratio = _size(_felt(top)) / _size(last.error_signal)
     normalized = sum(layer.normalization is not None for layer in seen) > len(seen) / 2
     limit = limits.exploding_normalized if normalized else limits.exploding
-    if not ratio > limit:
+    if not ratio > limit * (STAYING if by_weights and _stays(exam) else 1):
         return
     strongest = [layer for layer in seen if layer.gain is not None and layer.gain > 2]
     worst = max(strongest, key=lambda layer: _size(layer.gain), default=top)
@@ -81,6 +90,21 @@ def exploding_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
         f"{top.path}: {_orders(ratio)} more. {_why(seen)}",
         tuple(dict.fromkeys([worst.path, *(layer.path for layer in strongest)])),
     )  # fmt: skip
+
+
+LARGER = 1.1
+"""Times He's or Xavier's weights: so large ones make signals grow from layer to layer."""
+
+STAYING = 1 / 3
+"""Share of the limit that is enough where such a network learns nothing."""
+
+
+def _grows_by_its_weights(exam: Examination) -> bool:
+    """Whether nothing but its weights decides how signals go through a network, and most of these are too large. What
+    is lost in pooling or the last layer then does not count against what all others multiply.
+    """
+    bare = not exam.normalizations and all(x.kind in ("linear", "convolution") and not x.skipped for x in exam.layers)
+    return bare and median(map(weight_scale, exam.layers)) > LARGER
 
 
 def _felt(layer: Layer) -> float | None:
@@ -294,30 +318,42 @@ def _is_trained(states: Mapping[str, ParameterState], layer: Layer, limits: Limi
 
 def missing_normalization(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """Activations of a deep network without normalisation drift apart."""
-    plain = [layer for layer in exam.layers if layer.kind in ("linear", "convolution", "product")]
-    if len(plain) < 5 or exam.normalizations:
+    ends = _drift(exam, limits)
+    if ends is None:
         return
-    sizes = [(layer.output.std, layer) for layer in plain[:-1] if layer.output.std > 0]
-    if len(sizes) < 4:
-        return
-    (low, lowest), (high, highest) = min(sizes, key=lambda e: e[0]), max(sizes, key=lambda e: e[0])
-    if not min(_trend([size for size, _ in sizes]), high / low) > limits.drift:
-        return
+    plain = _plain(exam)
+    lowest, highest = ends
     yield Finding(
         "missing-normalization",
         highest.path if plain.index(highest) > plain.index(lowest) else lowest.path,
         Severity.WARNING,
         {
-            "smallest_std": low,
+            "smallest_std": lowest.output.std,
             "at": lowest.path,
-            "largest_std": high,
+            "largest_std": highest.output.std,
             "largest_at": highest.path,
             "limit": limits.drift,
         },
-        f"There is no normalisation in {len(plain)} layers, and the spread of their outputs runs from {number(low)} at "
-        f"{lowest.path} to {number(high)} at {highest.path}.",
+        f"There is no normalisation in {len(plain)} layers, and the spread of their outputs runs from "
+        f"{number(lowest.output.std)} at {lowest.path} to {number(highest.output.std)} at {highest.path}.",
         tuple(layer.path for layer in plain[:-1]),
     )
+
+
+def _plain(exam: Examination) -> list[Layer]:
+    """Layers whose outputs are as large as their weights and inputs make them."""
+    return [layer for layer in exam.layers if layer.kind in ("linear", "convolution", "product")]
+
+
+def _drift(exam: Examination, limits: Limits) -> tuple[Layer, Layer] | None:
+    """The layers with the smallest and the largest outputs, where without normalisation these grow or fade too far."""
+    plain = _plain(exam)
+    made = [layer for layer in plain[:-1] if layer.output.std > 0]
+    if len(plain) < 5 or exam.normalizations or len(made) < 4:
+        return None
+    lowest, highest = (end(made, key=lambda layer: layer.output.std) for end in (min, max))
+    drift = min(_trend([layer.output.std for layer in made]), highest.output.std / lowest.output.std)
+    return (lowest, highest) if drift > limits.drift else None
 
 
 def _trend(sizes: list[float]) -> float:

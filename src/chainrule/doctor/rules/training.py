@@ -19,8 +19,7 @@ def learning_rate_too_high(exam: Examination, limits: Limits) -> Iterator[Findin
     trial = trial_of(exam, "same", "watched")
     if trial is None or len(trial.losses) < 2 or not math.isfinite(trial.losses[0]):
         return
-    start, worst = trial.losses[0], max(_bad(loss) for loss in trial.losses[1:])
-    end = trial.end
+    start, end = trial.losses[0], trial.end
     length = median(trial.update_ratios[:2]) if trial.update_ratios else 0.0
     grows = end > limits.loss_growth * trial.level + 1e-3
     leap = max(trial.update_ratios[:2], default=0.0)
@@ -38,15 +37,15 @@ def learning_rate_too_high(exam: Examination, limits: Limits) -> Iterator[Findin
         "learning-rate-too-high",
         "",
         Severity.SEVERE,
-        {"lr": rate, "loss_before": start, "loss_after": end, "largest_loss": worst, "update_ratio": length,
-         "longest_first_step": leap, "tuned_loss": trial.best,
+        {"lr": rate, "loss_before": start, "loss_after": end, "largest_loss": max(map(_bad, trial.losses[1:])),
+         "update_ratio": length, "longest_first_step": leap, "tuned_loss": trial.best,
          "limits": (limits.loss_growth, limits.update_high, limits.update_leap)},
         f"{trial.optimizer}: in {len(trial.losses) - 1} steps on the same batch the loss went from {number(start)} to "
         f"{number(end)}, and one step moved the weights by {percent(min(length, 99))} of their size.",
     )  # fmt: skip
 
 
-GOT_THERE = 0.1
+GOT_THERE = 0.2
 """Share of the loss of a network that knows nothing, under which one has learned its batch."""
 
 
@@ -85,7 +84,8 @@ def learning_rate_too_low(exam: Examination, limits: Limits) -> Iterator[Finding
     tuned = trial is not None and trial.best is not None and trial.losses[0] - trial.best > 0.1 * abs(trial.losses[0])
     # Where it knows something already, there may be little left to step for.
     short = length < limits.update_low and not knows_its_batch(exam, limits)
-    slow = idle and not warming and tuned and length < 100 * limits.update_low * _first_step(exam)
+    over = trial is not None and 2 * _warm_up(exam) < len(trial.losses)  # most of the steps had their full length
+    slow = idle and (over or not warming) and tuned and length < 100 * limits.update_low * _first_step(exam)
     short |= slow and not knows_something(exam, limits)
     if not (short or (limits.suspecting and _is_behind(trial_of(exam, "same"), limits))):
         return
@@ -228,6 +228,9 @@ def cannot_overfit_batch(exam: Examination, limits: Limits) -> Iterator[Finding]
     if limits.suspecting and _is_one_linear_layer(exam):
         yield _without_activations(exam)
         return
+    if limits.suspecting and max(exam.dropout.values(), default=0.0) > limits.dropout:
+        yield _left_out(exam, limits)
+        return
     trial = trial_of(exam, "same")
     if trial is None or trial.best is None or len(trial.losses) < 50 or min(trial.losses) < 0:
         return  # of a loss that goes below 0 nobody knows how much is left
@@ -276,6 +279,18 @@ def _without_activations(exam: Examination) -> Finding:
         {"layers": len(exam.layers), "activations": 0},
         f"There is no activation between the {len(exam.layers)} linear layers: together they are a single one, and "
         "cannot learn what no linear function tells.",
+    )
+
+
+def _left_out(exam: Examination, limits: Limits) -> Finding:
+    path, share = max(exam.dropout.items(), key=lambda entry: entry[1])
+    return Finding(
+        "cannot-overfit-batch",
+        path,
+        Severity.SEVERE,
+        {"dropout": share, "limit": limits.dropout},
+        f"{path} leaves out {percent(share)} of what it is given and multiplies the rest to make up for it: what the "
+        "next layer is given is mostly noise.",
     )
 
 

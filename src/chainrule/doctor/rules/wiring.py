@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
-from chainrule.doctor.measurements import Examination, Normalization
+from chainrule.doctor.measurements import Examination, Gaps, Normalization
 from chainrule.doctor.rules.experience import trial_of
 from chainrule.doctor.rules.words import number, percent
 
@@ -22,17 +22,30 @@ def non_finite(exam: Examination, limits: Limits) -> Iterator[Finding]:
     given = origin.inputs[0] if origin.inputs else None
     fed = "" if given is None else f" from numbers between {number(given.smallest)} and {number(given.largest)}"
     where = f" in {origin.path}" if origin.path else ""
+    gaps = origin.gaps
+    figures = {} if gaps is None else {"examples": gaps.examples, "first": gaps.first, "features": gaps.features}
     line = f", at {origin.line}" if origin.line else ""
     yield Finding(
         "non-finite",
         origin.path,
         Severity.SEVERE,
         {"operation": origin.operation, "direction": origin.direction, "line": origin.line,
-         "smallest": given and given.smallest, "largest": given and given.largest},
-        f"{origin.operation}{where} makes the first value that is not finite, in the {origin.direction} pass{fed}"
+         "smallest": given and given.smallest, "largest": given and given.largest, **figures},
+        _of_gaps(origin.operation, gaps)
+        if gaps is not None
+        else f"{origin.operation}{where} makes the first value that is not finite, in the {origin.direction} pass{fed}"
         f"{line}.",
         (origin.path,),
     )  # fmt: skip
+
+
+def _of_gaps(what: str, gaps: Gaps) -> str:
+    columns = "" if gaps.of_features == 1 else f", in {gaps.features} of {gaps.of_features} features"
+    return (
+        f"The {what}s are not finite in {gaps.examples} of {gaps.of} examples{columns}; the first of them is example "
+        f"{gaps.first}. One such number makes the loss, and with the next step all weights, NaN: fill them in, or "
+        "leave these examples out."
+    )
 
 
 def detached_graph(exam: Examination, limits: Limits) -> Iterator[Finding]:
@@ -52,18 +65,20 @@ def detached_graph(exam: Examination, limits: Limits) -> Iterator[Finding]:
         return
     cut = exam.cuts[0]
     lost = cut.layers
+    with_weights = {layer.path for layer in exam.layers}
+    named = sorted(lost, key=lambda path: path in with_weights)[::-1]  # the last first, and normalisations after them
     how = {"detach": "detach()", "no_grad": "no_grad"}.get(
         cut.operation, "a conversion or an operation without derivative"
     )
     place = f" in {cut.path}" if cut.path else ""
     yield Finding(
         "detached-graph",
-        lost[-1] if lost else cut.path,
+        named[0] if named else cut.path,
         Severity.SEVERE,
         {"operation": cut.operation, "layers": len(lost)},
         f"{how}{place} cuts the gradient's path: {', '.join(lost[:4])}{', ...' if len(lost) > 4 else ''} "
         f"{'runs' if len(lost) == 1 else 'run'} and cannot learn.",
-        tuple(dict.fromkeys([*reversed(lost), *(c.path for c in exam.cuts)])),
+        tuple(dict.fromkeys([*named, *(c.path for c in exam.cuts)])),
     )
 
 
@@ -81,6 +96,14 @@ def _learns_its_batch(exam: Examination) -> bool:
     return trial is not None and len(trial.losses) >= 20 and trial.end < 0.2 * trial.level
 
 
+def _never_learns_its_batch(exam: Examination, limits: Limits) -> bool:
+    """Whether most of the loss on one batch stays, however long a copy is trained and with any of the usual rates."""
+    trial = trial_of(exam, "same")
+    if trial is None or trial.best is None or trial.lowest is None:
+        return False
+    return min(trial.best, trial.lowest, trial.end) > limits.overfit * trial.level > 0
+
+
 def unused_parameter(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """Parameters that the loss does not depend on, or that no optimiser moves."""
     if exam.loss is not None and not exam.loss.recorded:
@@ -91,6 +114,7 @@ def unused_parameter(exam: Examination, limits: Limits) -> Iterator[Finding]:
         for parameter in exam.parameters
         if parameter.trainable and not parameter.reached and not parameter.path.startswith(cut)
     ]
+    idle.sort(key=_is_of_way_back)
     forgotten = [p.path for p in exam.parameters if p.trainable and p.reached and p.optimized is False]
     replaced = any(p.replaced for p in exam.parameters)
     for paths, why, severity in (
@@ -133,6 +157,8 @@ def _lower_part(exam: Examination, paths: list[str]) -> bool:
 
 def dead_batchnorm(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """A normalisation that passes nothing on, sees one number per channel, or goes by statistics that are foreign."""
+    if not exam.normalizations:
+        return
     runs = Counter(norm.path for norm in exam.normalizations)
     sick = [(norm, why) for norm in exam.normalizations if (why := _why_dead(exam, norm, limits, runs[norm.path]))]
     if not sick:
@@ -142,8 +168,8 @@ def dead_batchnorm(exam: Examination, limits: Limits) -> Iterator[Finding]:
         "dead-batchnorm",
         norm.path,
         Severity.SEVERE,
-        {"dead": norm.dead, "examples": norm.examples, "running_mismatch": norm.running_mismatch or 0.0,
-         "momentum": norm.momentum, "epsilon": norm.epsilon,
+        {"kind": norm.name, "dead": norm.dead, "examples": norm.examples,
+         "running_mismatch": norm.running_mismatch or 0.0, "momentum": norm.momentum, "epsilon": norm.epsilon,
          "limits": (limits.dead_channels, limits.running_mismatch, limits.batchnorm_numbers,
                     limits.batchnorm_momentum, limits.epsilon)},
         f"{norm.path} does not normalise: {why}.",
@@ -194,13 +220,14 @@ def bottleneck(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """A hidden layer several times narrower than those around it, and than the classes that must be told apart."""
     if not limits.suspecting and (_reconstructs(exam) or _learns_its_batch(exam)):
         return
+    strict = limits.suspecting or _never_learns_its_batch(exam, limits)
     few = FEW_NUMBERS if limits.suspecting else 0
     layers = [layer for layer in exam.layers if layer.kind != "embedding" or layer.units <= few]
     loss = exam.loss
     for place in range(len(layers) - 1):
         layer, after = layers[place], layers[place + 1]
         wide = min(layer.fan_in, after.units) if layer.kind == "linear" else after.units
-        if limits.suspecting and layer.units == 1:  # of all that it is given, at all places and times
+        if strict and layer.units == 1:  # of all that it is given, at all places and times
             wide = max(wide, layer.input.count // max(exam.examples, 1))
         outputs = layers[-1].units
         many = layer.size > layer.units and layer.kind == "convolution" and layer.units > 1
