@@ -101,31 +101,40 @@ def inserted(network: Network, path: str, operation: Operation) -> Network:
     return make
 
 
+def not_finite(patient: Patient) -> bool:
+    """Whether the loss over all examples is no number after a few steps."""
+    inputs, targets = patient.data
+    patient.train(30)
+    with patient.framework.no_grad(), np.errstate(all="ignore"):
+        return not np.isfinite(float(patient.loss_fn(patient.model(inputs), targets)))
+
+
 def non_finite(plan: Plan, rng: np.random.Generator) -> Change:
     """Logarithms of 0, 0/0, roots at 0, exponentials that overflow, gaps in the data, or a mask of nothing."""
+    change = partial(Change, plan, evident=not_finite)
     kind = one_of(rng, "input", "hidden", "gaps", "mask", "loss")
     if kind == "gaps":
         only(not plan.characters)
-        return Change(plan, "gaps", {"prepare": data.with_gaps(between(rng, 1e-3, 0.05))})
+        return change("gaps", {"prepare": data.with_gaps(between(rng, 1e-3, 0.05))})
     if kind == "mask":
         only(plan.architecture == "transformer" and plan.data == "text")
-        return Change(plan, "masked-out", {"network": broken.masked_out}, ("attention",))
+        return change("masked-out", {"network": broken.masked_out}, ("attention",))
     if kind == "loss":
         only(plan.task == "numbers")
-        return Change(plan, "log-of-output", {"loss": losses.squared_difference_of_logarithms})
+        return change("log-of-output", {"loss": losses.squared_difference_of_logarithms})
     if kind == "input":
         only(plan.data == "digits" and getattr(plan.problem, "__name__", "") != "standard_digits")
         operations = {"log-of-zero": logarithm, "no-sum": own_length, "no-spread": own_spread}
         variant = one_of(rng, *operations)
         only(variant != "no-sum" or plan.architecture != "mlp")  # no digit is empty, but rows of one are
-        return Change(plan, variant, inside(before(plan.adjusted(), operations[variant])), ("scale",))
+        return change(variant, inside(before(plan.adjusted(), operations[variant])), ("scale",))
     only(plan.style in ("stack", "convolutions") and plan.hidden and len(plan.hidden[0]) == 2)
     path = one_of(rng, *plan.hidden)[1]
     layers = (path, f"{path}.1", f"{path}.0")
     if plan.activation == "relu" and happens(rng, 0.6):
-        return Change(plan, "root-of-zero", {"network": inserted(plan.network(), path, root)}, layers)
+        return change("root-of-zero", {"network": inserted(plan.network(), path, root)}, layers)
     operation = overflowing(between(rng, 300, 3000))
-    return Change(plan, "overflow", {"network": inserted(plan.network(), path, operation)}, layers)
+    return change("overflow", {"network": inserted(plan.network(), path, operation)}, layers)
 
 
 # Unused and cut off -------------------------------------------------------------------------------------------------
