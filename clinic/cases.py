@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 
 from clinic import blind, drawn, healthy, sick, wider
 from clinic.case import Case
@@ -15,34 +14,10 @@ from clinic.sickness import Sickness
 def _cases(settings: Iterable[Setting], sicknesses: Iterable[Sickness]) -> Iterator[Case]:
     for setting in settings:
         for name in NAMES:
-            yield Case(
-                name=f"{setting.name}-healthy-{name}",
-                half="tuning",
-                framework=name,
-                architecture=setting.architecture,
-                data=setting.problem().name,
-                fault=None,
-                accepted=(),
-                layers=(),
-                steps=setting.steps,
-                make=partial(setting.patient, name),
-                harm=False,
-            )
+            yield setting.case(name, "tuning", setting.problem().name)
     for sickness in sicknesses:
         for name in sickness.frameworks:
-            yield Case(
-                name=f"{sickness.name}-{name}",
-                half="tuning",
-                framework=name,
-                architecture=sickness.healthy.architecture,
-                data=sickness.healthy.problem().name,
-                fault=sickness.fault,
-                accepted=sickness.accepted,
-                layers=sickness.layers,
-                steps=sickness.setting.steps,
-                make=partial(sickness.setting.patient, name, twin=sickness.healthy),
-                harm=sickness.harm,
-            )
+            yield sickness.case(name, "tuning", sickness.healthy.problem().name)
 
 
 _SETTINGS = (*healthy.SETTINGS, *wider.SETTINGS, *blind.SETTINGS)

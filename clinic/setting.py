@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from clinic.case import Patient, rows_of_step
+from clinic.case import Case, Half, Patient, rows_of_step
 from clinic.frameworks import Framework, framework
 from clinic.problems import Problem
 
@@ -83,6 +83,22 @@ class Setting:
     def architecture(self) -> str:
         """The first part of the name."""
         return self.name.split("-")[0]
+
+    def case(self, framework_name: str, half: Half, data: str) -> Case:
+        """The healthy case of it; `data` is the name of its problem."""
+        return Case(
+            name=f"{self.name}-healthy-{framework_name}",
+            half=half,
+            framework=framework_name,
+            architecture=self.architecture,
+            data=data,
+            fault=None,
+            accepted=(),
+            layers=(),
+            steps=self.steps,
+            make=partial(self.patient, framework_name),
+            harm=False,
+        )
 
     def patient(self, framework_name: str, seed: int, twin: Setting | None = None) -> Patient:
         """A new patient; `twin` is the healthy setting that it is compared with, this one if left out."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+from clinic.case import Case, Half
 from clinic.frameworks import NAMES
 from clinic.setting import Setting
 
@@ -42,6 +44,19 @@ class Sickness:
     def name(self) -> str:
         """Architecture, data, fault and variant."""
         return f"{self.healthy.name}-{self.fault}-{self.variant}"
+
+    def case(self, framework_name: str, half: Half, data: str) -> Case:
+        """The case of it, beside its healthy twin; `data` is the name of its problem."""
+        return replace(
+            self.healthy.case(framework_name, half, data),
+            name=f"{self.name}-{framework_name}",
+            fault=self.fault,
+            accepted=self.accepted,
+            layers=self.layers,
+            steps=self.setting.steps,
+            make=partial(self.setting.patient, framework_name, twin=self.healthy),
+            harm=self.harm,
+        )
 
 
 def spoiled(

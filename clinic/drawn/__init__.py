@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 
@@ -60,20 +60,7 @@ def sick(seed: int, number: int, attempt: int = 0) -> Drawn:
     change = _fitting(fault_of(number), rng)
     framework = framework_of(seed, number, sick=True)
     sickness = sickness_of(change, fault_of(number), key(seed, number, sick=True), framework)
-    case = Case(
-        name=f"{sickness.name}-{framework}",
-        half=half_of(seed),
-        framework=framework,
-        architecture=change.plan.architecture,
-        data=change.plan.data,
-        fault=sickness.fault,
-        accepted=sickness.accepted,
-        layers=sickness.layers,
-        steps=sickness.setting.steps,
-        make=partial(sickness.setting.patient, framework, twin=sickness.healthy),
-        harm=sickness.harm,
-    )
-    return Drawn(case, change)
+    return Drawn(sickness.case(framework, half_of(seed), change.plan.data), change)
 
 
 def healthy(seed: int, number: int) -> Drawn:
@@ -81,20 +68,7 @@ def healthy(seed: int, number: int) -> Drawn:
     it = plan(np.random.default_rng([seed, 0, number]))
     framework = framework_of(seed, number, sick=False)
     setting = it.setting(key(seed, number, sick=False))
-    case = Case(
-        name=f"{setting.name}-healthy-{framework}",
-        half=half_of(seed),
-        framework=framework,
-        architecture=it.architecture,
-        data=it.data,
-        fault=None,
-        accepted=(),
-        layers=(),
-        steps=setting.steps,
-        make=partial(setting.patient, framework),
-        harm=False,
-    )
-    return Drawn(case, None)
+    return Drawn(setting.case(framework, half_of(seed), it.data), None)
 
 
 def sickness_of(change: Change, fault: str, name: str, framework: str) -> Sickness:
