@@ -5,14 +5,18 @@ import subprocess
 import sys
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from llvmlite.binding import ffi
 
 from chainrule.compile import executable
 from chainrule.compile.executable import Executable, address_of
 from chainrule.compile.kernels import Access, Call, Instruction, Loop, Program
-from chainrule.compile.machine import Machine, compile_module
+from chainrule.compile.lanes import Module
+from chainrule.compile.loops import emit_loop
+from chainrule.compile.machine import Machine, Optimised, compile_module
 
 F4 = np.dtype("float32")
 N = 5000  # long enough for each thread to have something to do
@@ -367,6 +371,27 @@ def test_vectors_of_the_machines_width_stay_whole():
     code = compile_module(text, machine).assembly
     if machine.triple.startswith("x86_64"):
         assert {128: "%xmm", 256: "%ymm", 512: "%zmm"}[machine.vector_bits] in code
+
+
+def loops_of_one_module(count):
+    module = Module("several", scales=Machine.host().vector_bits == 512)
+    for number in range(count):
+        emit_loop(module, axpy(N, 2.0 + number), f"kernel{number}", Machine.host())
+    return str(module)
+
+
+def test_machine_code_is_generated_while_another_thread_is_in_llvm():
+    optimised = Optimised(loops_of_one_module(1), Machine.host())
+    with ThreadPoolExecutor(1) as another, ffi.lib._lock:
+        assert another.submit(optimised.object_code).result(timeout=60)
+
+
+def test_threads_that_generate_machine_code_at_once_generate_the_same():
+    text = loops_of_one_module(4)
+    expected = Optimised(text, Machine.host()).object_code()
+    made = [Optimised(text, Machine.host()) for _ in range(12)]
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(Optimised.object_code, made)) == {expected}
 
 
 def test_code_that_calls_what_does_not_exist_is_refused():

@@ -37,6 +37,7 @@ _QUICK = 4
 _VOID = ir.VoidType()
 _LINE = 64  # bytes that a cache fetches at once
 _AHEAD = 8192  # bytes from what is computed to what is asked for meanwhile, where the processor is slow to foresee it
+_AHEAD_IN_ROW = 2048  # the same for what is written, in rows of more than `_AHEAD` bytes
 
 
 class _Fold(NamedTuple):
@@ -225,6 +226,7 @@ class _Nest:
         """In the last of several passes over a row, ask for what the first one reads and this one writes in the next.
 
         The first pass is often short (a maximum), and would wait for memory; the last one has work to do meanwhile.
+        Where both of two rows are too much for the nearest cache, it asks later for what it writes.
         """
         plan = self.plan
         if number == 0 or number < len(plan.passes) - 1 or plan.axis != 1 or len(plan.lengths) != 2:
@@ -239,7 +241,8 @@ class _Nest:
                 continue
             if 2 * length * size > self.machine.l1_bytes or count * length * size < self.machine.l2_bytes:
                 continue
-            self._fetch(step, site, length)
+            is_long = step.op == "store" and length * size > _AHEAD
+            self._fetch(step, site, _AHEAD_IN_ROW // size if is_long else length)
 
     def _fetch_ahead(self, site: _Site) -> None:
         """In a kernel that runs backwards, ask for what it will read and write in place soon."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
+from llvmlite.binding import ffi
 from llvmlite.binding.context import create_context
 from numpy.typing import DTypeLike
 
@@ -147,8 +148,20 @@ class Optimised:
         self.seconds = time.perf_counter() - start
 
     def object_code(self) -> bytes:
-        """An object file. It takes LLVM most of the time, and Python threads may run meanwhile."""
-        return self._target.emit_object(self._reference)
+        """An object file. It takes LLVM most of the time, and other threads may go on meanwhile, in LLVM too.
+
+        Raises:
+            RuntimeError: LLVM cannot generate it.
+        """
+        emit, start, size, dispose = map(_unlocked, _EMISSION)
+        error = ctypes.c_char_p()
+        buffer = emit(self._target, self._reference, 1, ctypes.byref(error))
+        if not buffer:
+            raise RuntimeError(str(ffi.OutputString(init=error)))
+        try:
+            return ctypes.string_at(start(buffer), size(buffer))
+        finally:
+            dispose(buffer)
 
     @property
     def llvm(self) -> str:
@@ -160,6 +173,28 @@ class Optimised:
         """Names of the functions that others may call."""
         functions = self._reference.functions
         return tuple(f.name for f in functions if not f.is_declaration and f.linkage == llvm.Linkage.external)
+
+
+#: What llvmlite's `TargetMachine.emit_object` calls.
+_EMISSION = [
+    f"LLVMPY_{name}" for name in ("TargetMachineEmitToMemory", "GetBufferStart", "GetBufferSize", "DisposeMemoryBuffer")
+]
+
+
+@functools.cache
+def _unlocked(name: str) -> Callable[..., Any]:
+    """A function of llvmlite's library, without the lock that lets one thread at a time into all of LLVM.
+
+    LLVM itself asks no more of threads than that each keeps to contexts and target machines of its own ("Threads and
+    the LLVMContext" in the LLVM Programmer's Manual), which every `Optimised` has.
+    """
+    locked = getattr(ffi.lib, name)
+    try:
+        function = ctypes.CDLL(ffi.lib._name, handle=ffi.lib._handle)[name]
+    except AttributeError:  # another llvmlite, which may have no such lock
+        return locked
+    function.argtypes, function.restype = locked.argtypes, locked.restype
+    return function
 
 
 def _run_passes(reference: Any, target: Any) -> None:
