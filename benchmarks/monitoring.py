@@ -27,6 +27,7 @@ import chainrule as cr  # noqa: E402
 from benchmarks.cases import CASES  # noqa: E402
 from benchmarks.contenders import modules  # noqa: E402
 from benchmarks.networks import Network  # noqa: E402
+from chainrule.doctor.watch import OVERHEAD  # noqa: E402
 
 _EVERY = 50
 _NETWORKS = ("MLP 784-512-512-10", "CNN 1×28×28, conv16-pool-conv32-pool-10, batch 64")
@@ -108,7 +109,7 @@ def overhead(case: Network, framework: str, turns: int) -> Overhead:
     others: list[float] = []
     seconds(trained.step, 5)
     # To the monitor the turns without it are time that passes too, so it gets half the share.
-    monitor = cr.monitor(trained.model, optimizer=trained.optimizer, every=_EVERY, warn=False, overhead=0.015 / 2)
+    monitor = cr.monitor(trained.model, optimizer=trained.optimizer, every=_EVERY, warn=False, overhead=OVERHEAD / 2)
     for _ in range(turns):
         alone += seconds(trained.step, _EVERY)
         with monitor:

@@ -12,7 +12,7 @@ import pytest
 import chainrule as cr
 from chainrule import nn
 from chainrule.core import state
-from chainrule.doctor import DoctorError, DoctorWarning
+from chainrule.doctor import DoctorError, DoctorWarning, statistics
 
 F = nn.functional
 RNG = np.random.default_rng(0)
@@ -166,6 +166,19 @@ def test_steps_that_were_clipped_are_known():
     assert [sample.clipped for sample in monitor.history] == [True, True, True, False]
 
 
+def test_clipping_is_known_where_no_sample_of_the_longest_gradient_tells_of_it():
+    nn.random.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(5000, 4))
+    optimizer = cr.optim.SGD(model.parameters(), lr=0.1)
+    with cr.monitor(model, optimizer=optimizer, every=1, warn=False) as monitor:
+        for clip in (1e-3, 1e3):
+            optimizer.zero_grad()
+            model(np.array([1])).sum().backward()  # one row of 5000
+            cr.optim.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+    assert [sample.clipped for sample in monitor.history] == [True, False]
+
+
 def test_validation_in_between_is_not_taken_for_a_step():
     model, optimizer = made()
     step = stepper(model, optimizer)
@@ -295,3 +308,22 @@ def test_a_monitored_model_can_be_copied():
     with cr.monitor(model, optimizer=optimizer, every=1):
         stepper(model, optimizer)(X, Y)
         copy.deepcopy((model, optimizer))
+
+
+def test_samples_together_say_of_each_what_is_said_of_it_alone():
+    draw = np.random.default_rng(1).normal
+    odd = draw(size=40)
+    odd[3:6] = np.inf, -np.inf, np.nan
+    large = (1e200 * draw(size=30), (1e37 * draw(size=30)).astype(np.float32))
+    arrays = [draw(size=(7, 5)), np.full(9, 0.1), odd, np.maximum(draw(size=50), 0), 1e3 + draw(size=20), *large]
+    for given in (arrays, [*arrays, np.zeros(0)]):
+        together = statistics.Samples.of(given, None)
+        for found, array in zip(together.spreads(), given, strict=True):
+            alone = statistics.spread(array)
+            assert vars(found) == pytest.approx(vars(alone), rel=1e-6, abs=1e-12, nan_ok=True)
+        assert together.zeros() == [statistics.zeros(array) for array in given]
+    finite = [*arrays[:2], *arrays[3:5]]
+    doubled = statistics.Samples.of([2 * array for array in finite], None)
+    alone = [np.linalg.norm(array.astype(float)) for array in finite]
+    assert statistics.Samples.of(finite, None).distances(doubled) == pytest.approx(alone)
+    assert doubled.norms() == pytest.approx([2 * size for size in alone])

@@ -46,7 +46,7 @@ class Anatomy:
         observer: what saw the pass.
         values, gradients: arrays.
         updates: how far the optimiser moved each, as a share of its norm.
-        parts: the elements of the values that are looked at; all of them where nothing is said.
+        spreads: of the values, as far as they are known already.
         norms: of the values, as far as they are known already.
         gradient_norms, gradient_shares: norms of the gradients and shares of zeros in them, as far as they are known.
         of_network: how many of the events are the network's; those after them are the loss's. All, where that is not
@@ -57,7 +57,7 @@ class Anatomy:
     values: Mapping[str, Any]
     gradients: Mapping[str, Any]
     updates: Mapping[str, float]
-    parts: Mapping[str, Any] = field(default_factory=dict)
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
     norms: dict[str, float] = field(default_factory=dict)
     gradient_norms: dict[str, float] = field(default_factory=dict)
     gradient_shares: dict[str, float] = field(default_factory=dict)
@@ -186,10 +186,10 @@ class Anatomy:
         """All of them, in the order in which they computed."""
         return [self._normalization(event, subject) for event in self.observer.events if event.name in NORMALIZATIONS]
 
-    def parameters(self, subject: Subject) -> list[ParameterState]:
-        """All parameters, with what came back to them."""
+    def parameters(self, subject: Subject, listed: Sequence[tuple[str, Any]] | None = None) -> list[ParameterState]:
+        """All parameters, or those that are listed by path, with what came back to them."""
         moved = {} if subject.optimizer is None else _moved_by(subject.optimizer)
-        parameters = subject.parameters()
+        parameters = subject.parameters() if listed is None else listed
         own = {id(parameter) for _, parameter in parameters}
         strange = {shape for known, shape in moved.items() if known not in own}
         return [
@@ -249,9 +249,7 @@ class Anatomy:
     def _weight_spread(self, paths: Sequence[str]) -> Spread:
         if self.observer.flow_only:  # whether they are all zero is all that the rules of flow ask
             return _NOTHING if any(self.norm(p) for p in paths) else _ZEROS
-        counts = [math.prod(self.values[p].shape) for p in paths]
-        parts = [self.parts.get(p, self.values[p]) for p in paths]
-        return _joined([statistics.spread(part, count) for part, count in zip(parts, counts, strict=True)])
+        return _joined([self.spreads.get(p) or statistics.spread(self.values[p]) for p in paths])
 
     def _zero_share(self, paths: Sequence[str]) -> float:
         """Of the gradients of several parameters together."""
@@ -647,9 +645,17 @@ RARELY = 0.1
 
 
 def _often_changing(values: Any, axes: tuple[int, ...]) -> np.ndarray:
+    """Whether more than so many of a feature's values are not the usual one, its median.
+
+    Each of them is in two changes from one value to the next at most: most features need no median, which is slow.
+    """
     array = statistics.as_numpy(values)
-    usual = np.median(array, axis=axes, keepdims=True)
-    return np.mean(array != usual, axis=axes).ravel() > RARELY
+    (of_features,) = set(range(array.ndim)) - set(axes)
+    rows = np.moveaxis(array, of_features, -1).reshape(-1, array.shape[of_features])
+    often = np.count_nonzero(rows[1:] != rows[:-1], axis=0) > 2 * RARELY * len(rows)
+    rest = rows[:, ~often]
+    often[~often] = np.mean(rest != np.median(rest, axis=0), axis=0) > RARELY
+    return often
 
 
 def _common(rows: np.ndarray) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 from chainrule.core.namespace import namespace_of
 from chainrule.doctor import statistics
 from chainrule.doctor.measurements import Cut, Histogram, Spread
+from chainrule.doctor.statistics import Samples
 from chainrule.doctor.vocabulary import ACTIVATIONS, NORMALIZATIONS, PRODUCTS, WHOLE
 
 SATURATED_SLOPE = 0.05
@@ -105,6 +106,7 @@ class Observer:
     _path: list[str] = field(default_factory=list)
     _inside_whole: int = 0
     _samples: list[tuple[Any, int]] = field(default_factory=list)
+    _slopes: list[tuple[Event, Any]] = field(default_factory=list)
     _wanted: list[tuple[Event, str, int]] = field(default_factory=list)
     _samples_made: dict[int, int] = field(default_factory=dict)
 
@@ -185,7 +187,7 @@ class Observer:
         self._made.update((key, event.number) for key in keys)
         event.unit_axis = self._unit_axis(event)
         self._look(event, values[0][1] if values else None, outputs[0][1], slope)
-        if listen is not None:
+        if listen is not None and event.shape:  # that of a loss says nothing
             listen(lambda g: _receive(event, g))
         return event
 
@@ -259,24 +261,38 @@ class Observer:
             self._samples_made[event.number] = len(self._samples)
         self._wanted.append((event, name, len(self._samples)))
         part = statistics.sampled(array, self.limit)
-        part = namespace_of(part).asarray(part, copy=True) if part is array else part  # it may change
+        part = statistics.copied(part) if part is array else part  # it may change
         self._samples.append((part, math.prod(array.shape)))
 
     def settle(self) -> None:
-        """Find the spreads of all that was sampled, one after the other; to be called before they are read."""
-        spreads = [statistics.spread(part, count) for part, count in self._samples]
+        """Find the spreads and slopes of all that was sampled, together; to be called before they are read."""
+        spreads = _samples(self._samples).spreads()
         for event, name, place in self._wanted:
             setattr(event, name, spreads[place])
-        self._samples, self._wanted, self._samples_made = [], [], {}
+        _note_slopes(self._slopes)
+        self._samples, self._wanted, self._samples_made, self._slopes = [], [], {}, []
 
     def _look_at_slope(self, event: Event, slope: Slope | None) -> None:
         derivative = None if slope is None else slope(self.limit)
         if derivative is None:
             return
-        size = statistics.floating(derivative)
-        size = namespace_of(size).abs(size)
-        event.slope = statistics.norm(size) / math.sqrt(max(math.prod(size.shape), 1))
-        event.saturated = statistics.share(size < SATURATED_SLOPE * ACTIVATIONS[event.name])
+        self._slopes.append((event, derivative))
+        if self.limit is None:
+            self.settle()
+
+
+def _samples(taken: Sequence[tuple[Any, int]]) -> Samples:
+    return Samples([statistics.as_numpy(part).reshape(-1) for part, _ in taken], [count for _, count in taken])
+
+
+def _note_slopes(found: Sequence[tuple[Event, Any]]) -> None:
+    """Of activations: the root mean square of their slopes, and where they are flat."""
+    if not found:
+        return
+    slopes = _samples([(slope, math.prod(slope.shape)) for _, slope in found])
+    flat = slopes.shares_below([SATURATED_SLOPE * ACTIVATIONS[event.name] for event, _ in found])
+    for (event, slope), size, share in zip(found, slopes.norms(), flat, strict=True):
+        event.slope, event.saturated = size / math.sqrt(max(math.prod(slope.shape), 1)), share
 
 
 _EXAMPLES = 16

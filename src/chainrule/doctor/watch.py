@@ -36,9 +36,14 @@ from chainrule.doctor.rules import judge, judge_flow
 from chainrule.doctor.statistics import Samples
 from chainrule.doctor.subjects import DoctorError, Subject, subject_of
 
-_LOOKED_AT = 1024
+_LOOKED_AT = 512
 """Elements of an array that a sample looks at for means and shares (see `statistics.sampled` for the error), and of a
 parameter for the length of a step. Norms of gradients and error signals are of all of them."""
+
+OVERHEAD = 0.01
+"""Share of the time that rehearsals of compiled steps take, by default. The caches that they leave cold come on top of
+it, and the counting in all other steps.
+"""
 
 _COURSE = 512
 """Losses and gradient norms that the rules are given at most, evenly spread over all steps, the first and the last too:
@@ -125,7 +130,8 @@ class Monitor:
         self._parameters: list[tuple[str, Any]] = []
         self._gradients: dict[str, Any] | None = None
         self._gradient_norms: dict[str, float] = {}
-        self._gradient_samples: Samples | None = None
+        self._longest, self._length = "", 0.0
+        self._gradient_samples = Samples([], [])
         self._before: Samples | None = None
         self._gradient_norm = 0.0
         self._clipped = False
@@ -253,8 +259,11 @@ class Monitor:
         self._gradients = self._gradients_by_path()
         self._gradient_norms = {path: statistics.norm(gradient) for path, gradient in self._gradients.items()}
         self._gradient_norm = math.hypot(*self._gradient_norms.values())
+        if self._gradients:
+            self._longest = max(self._gradient_norms, key=self._gradient_norms.__getitem__)
+            self._length = _length(self._gradients[self._longest])
         if not self._flow_only:
-            self._gradient_samples = Samples(list(self._gradients.values()), _LOOKED_AT)
+            self._gradient_samples = Samples.of(list(self._gradients.values()), _LOOKED_AT)
         if not self._has_optimizer:
             self._finish()
 
@@ -268,22 +277,21 @@ class Monitor:
         assert self._last_gradients is not None
         _, parameters, old = self._last_gradients
         gradients = [self._subject.gradient_of(parameter) for parameter in parameters]
-        new = Samples([self._subject.seen(gradient) for gradient in gradients if gradient is not None], _LOOKED_AT)
+        new = Samples.of([self._subject.seen(gradient) for gradient in gradients if gradient is not None], _LOOKED_AT)
         if new.are_like(old):
-            between = new.square(less=old)
-            product = (new.square() + old.square() - between) / 2
-            self.history[-1] = replace(self.history[-1], noise=(product, between / 2))
+            product = new.product(old)
+            between = (new.product(new) + old.product(old)) / 2 - product
+            self.history[-1] = replace(self.history[-1], noise=(product, between))
             if self._events is not None:
                 self._events.add_noise(self.history[-1])
 
     def _before_step(self) -> None:
         if self._is_deaf:
             return
-        parameters = dict(self._parameters)
-        if self._gradient_norms:  # clipping shortens all of them
-            longest, norm = max(self._gradient_norms.items(), key=lambda entry: entry[1])
-            self._clipped = statistics.norm(self._subject.gradient_of(parameters[longest])) < 0.999 * norm
-        self._before = Samples([self._subject.seen(parameter) for _, parameter in self._parameters], _LOOKED_AT)
+        if self._gradients:  # clipping shortens all of them, and all elements of each
+            gradient = self._subject.gradient_of(dict(self._parameters)[self._longest])
+            self._clipped = _length(self._subject.seen(gradient)) < 0.999 * self._length
+        self._before = Samples.of([self._subject.seen(parameter) for _, parameter in self._parameters], _LOOKED_AT)
 
     def _after_step(self) -> None:
         if self._is_deaf:
@@ -351,7 +359,6 @@ class Monitor:
         if not _rehearsing and not self._flow_only:
             gradients = self._gradients or {}
             parameters = [parameter for path, parameter in self._parameters if path in gradients]
-            assert self._gradient_samples is not None
             self._last_gradients = self.step, parameters, self._gradient_samples
         if self._events is not None:
             self._events.add(self.history[-1])
@@ -362,21 +369,21 @@ class Monitor:
         """The parts of the network, with what samples tell of the parameters and how far they were moved."""
         paths = [path for path, _ in self._parameters]
         arrays = [self._subject.seen(parameter) for _, parameter in self._parameters]
-        values, before, gradients = Samples(arrays, _LOOKED_AT), self._before, self._gradient_samples
+        values, before = Samples.of(arrays, _LOOKED_AT), self._before
         observer.settle()
         updates = {}
         if before is not None:
-            lengths = zip(paths, values.norms(less=before), before.norms(), strict=True)
+            lengths = zip(paths, values.distances(before), before.norms(), strict=True)
             updates = {path: moved / size for path, moved, size in lengths if size}
         return Anatomy(
             observer,
             dict(zip(paths, arrays, strict=True)),
             self._gradients or {},
             updates,
-            dict(zip(paths, values.parts(), strict=True)),
+            {} if self._flow_only else dict(zip(paths, values.spreads(), strict=True)),
             dict(zip(paths, values.norms(), strict=True)),
             self._gradient_norms,
-            {} if gradients is None else dict(zip(self._gradients or {}, gradients.zeros(), strict=True)),
+            {} if self._flow_only else dict(zip(self._gradients or {}, self._gradient_samples.zeros(), strict=True)),
         )
 
     def _examination(self, anatomy: Anatomy, observer: Observer, loss: float | None) -> Examination:
@@ -397,7 +404,7 @@ class Monitor:
         return {
             "activations": tuple(anatomy.activations()),
             "normalizations": tuple(anatomy.normalizations(subject)),
-            "parameters": tuple(anatomy.parameters(subject)),
+            "parameters": tuple(anatomy.parameters(subject, self._parameters)),
             "loss": None if loss is None else loss_seen(observer, loss),
             "trials": (self._trial(options),),
             "optimizer": options,
@@ -451,6 +458,12 @@ class Monitor:
         return Report(self.history[-1].findings, examination, None, self._limits, tuple(self.history))
 
 
+def _length(gradient: Any) -> float:
+    """Of a gradient, by a sample: to be compared with the same sample's later."""
+    size = statistics.norm(statistics.sampled(gradient, _LOOKED_AT))
+    return size or statistics.norm(gradient)  # the rows of an embedding that were read may lie between
+
+
 def _some(course: list[Any]) -> list[Any]:
     """At most so many of them as rules are given, evenly spread, with the first and the last."""
     apart = -(-len(course) // (_COURSE - 1))
@@ -465,7 +478,7 @@ def monitor(
     limits: Limits | None = None,
     warn: bool = True,
     on_finding: Callable[[Finding, int], None] | None = None,
-    overhead: float = 0.015,
+    overhead: float = OVERHEAD,
     tensorboard: str | os.PathLike[str] | None = None,
 ) -> Monitor:
     """Watch an unchanged training loop of chainrule or PyTorch, every so many steps.
