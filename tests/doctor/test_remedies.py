@@ -7,7 +7,9 @@ from sick_networks import SICK, Framework, cured, digits, examined, finding, mlp
 from chainrule import nn, optim, tensor
 from chainrule.doctor.examination import examine
 from chainrule.doctor.finding import CODES
+from chainrule.doctor.rates import full_rate
 from chainrule.doctor.remedies import REMEDIES, CannotApply
+from chainrule.doctor.remedies.steps import paces
 from chainrule.numpy import asarray, concat
 
 OURS = Framework(nn, optim, lambda a: a, nn.random.manual_seed)
@@ -176,6 +178,29 @@ def test_dropout_and_weight_decay_are_turned_down_to_what_is_usual():
     subject = cured(*sick(OURS, "regularization")[:1], "regularization", "cannot-overfit-batch").subject
     assert subject.model[2].p == 0.1
     assert subject.optimizer.param_groups[0]["weight_decay"] == 1e-4
+
+
+def test_too_much_momentum_becomes_the_usual_one_and_the_usual_one_is_left_alone():
+    model = mlp(OURS)
+    swinging = examined(OURS, model, X, Y, optimizer=optim.SGD(model.parameters(), lr=0.05, momentum=0.999))
+    treatment = cured(swinging, "momentum", "oscillating-loss")
+    assert treatment.subject.optimizer.param_groups[0]["momentum"] == 0.9
+    assert "momentum=0.9" in treatment.code
+    assert swinging.subject.optimizer.param_groups[0]["momentum"] == 0.999
+    with pytest.raises(CannotApply, match=r"no momentum larger than 0\.9"):
+        cured(examined(OURS, mlp(OURS), X, Y), "momentum", "oscillating-loss")
+
+
+def test_other_rates_are_those_around_the_one_that_a_warm_up_leads_to_and_start_no_warm_up_of_their_own():
+    model = mlp(OURS)
+    optimizer = optim.SGD(model.parameters(), lr=0.3)
+    optim.lr_scheduler.LambdaLR(optimizer, lambda step: (step + 1) / 100)
+    subject = OURS.subject(model, nn.functional.cross_entropy, X[:64], Y[:64], optimizer=optimizer)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.003)
+    assert full_rate(subject) == 0.3
+    tried = [treatment.subject for name, treatment in paces(subject) if name == "learning-rate"]
+    assert [full_rate(other) for other in tried] == [0.1, 0.9]
+    assert not any("warm_up" in other.optimizer_options for other in tried)
 
 
 def test_longer_batches_are_drawn_from_the_data():
@@ -399,6 +424,52 @@ def test_a_forward_that_makes_rows_of_the_old_width_makes_them_of_the_new_one():
     assert "rows of 8 numbers instead of 1 made in the forward of Pooled" in treatment.words
 
 
+class Recalled(nn.Module):
+    """What an LSTM of some units remembers of a sequence."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.rnn, self.out = nn.LSTM(8, units, batch_first=True), nn.Linear(units, 10)
+
+    def forward(self, x):
+        return self.out(self.rnn(x.reshape(-1, 8, 8))[0][:, -1])
+
+
+def test_a_state_of_one_unit_becomes_wider_and_starts_as_one_that_lasts():
+    treated = cured(examined(OURS, Recalled(1), X, Y), "lasting-state", "bottleneck", "rnn").subject.model
+    assert treated.rnn.hidden_size == treated.out.in_features == 32
+    kept = numbers(treated.rnn.weight_hh_l0)[32:64]
+    np.testing.assert_allclose(kept @ kept.T, np.eye(32), atol=1e-5)
+    assert (numbers(treated.rnn.bias_ih_l0)[32:64] >= 1).all()
+
+
+def test_a_narrow_layer_without_a_state_is_not_made_to_last():
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1), nn.ReLU(), nn.Linear(1, 10))
+    with pytest.raises(CannotApply, match="2 has no state that could last"):
+        cured(examined(OURS, model, X, Y), "lasting-state", "bottleneck", "2")
+
+
+@pytest.mark.parametrize("usual", [True, False])
+def test_widened_layers_are_drawn_as_usual_where_the_others_were(usual):
+    nn.random.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 1), nn.Tanh(), nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 10)
+    )
+    for layer in model[::2] if not usual else ():
+        nn.init.normal_(layer.weight, std=3 / np.sqrt(layer.in_features))
+    treated = cured(examined(OURS, model, X, Y), "width", "bottleneck", "2").subject.model
+    assert treated[2].out_features == 32
+    assert (np.abs(numbers(treated[2].weight)).max() <= 1 / np.sqrt(32)) == usual
+
+
+def test_one_channel_before_a_single_number_is_as_narrow_as_its_neighbours_of_the_same_kind_are_wide():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 1, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 1)
+    )
+    report = examined(OURS, model, X.reshape(-1, 1, 8, 8), X[:, :1], loss=nn.functional.mse_loss)
+    assert cured(report, "width", "slow-convergence").subject.model[2].out_channels == 16
+
+
 def test_lengths_that_weights_are_multiplied_by_become_such_that_outputs_have_variance_1():
     report, remedy, code, where, x = sick(OURS, "factors of weights")
     model = cured(report, remedy, code, *where).subject.model
@@ -582,7 +653,7 @@ def test_numbers_beside_names_of_things_are_scaled_before_the_layer_that_reads_b
 
 
 def test_findings_made_by_hand_suggest_what_their_codes_do():
-    assert finding("bottleneck", "2").remedies == ("width",)
+    assert finding("bottleneck", "2").remedies == ("width", "lasting-state")
     assert recurrent(OURS).rnn.hidden_size == 8
 
 

@@ -25,6 +25,11 @@ STEPS = (-1, 1)
 FEW = 0.02
 """A step is from the first row on where no larger share of the rows seems to come before it."""
 
+DOUBTFUL = 0.01
+"""Where targets part from their inputs is known to so large a share of the rows; a wrong pair costs more than a lost
+one.
+"""
+
 
 @dataclass(frozen=True)
 class Pairing:
@@ -34,7 +39,7 @@ class Pairing:
         subject: the network whose data these are.
         step: each input belongs to the target so many rows on; 0 for its own.
         backward: the targets are in reverse order.
-        partly: the step is from some row on, to be found in each part of the data.
+        partly: the step is from some row on, to be found in each part of the data; the rows next to it are left out.
     """
 
     subject: Subject
@@ -50,6 +55,8 @@ class Pairing:
         place = parting(self.subject, data, self.step) if self.partly else 0
         partners = rows[::-1] if self.backward else rows + np.where(rows >= place, self.step, 0)
         kept = (partners >= 0) & (partners < count)
+        if self.partly:
+            kept &= np.abs(rows + 0.5 - place) > max(DOUBTFUL * count, 1.0)
         return take(inputs, rows[kept]), take(targets, partners[kept].copy())
 
     @property
@@ -57,8 +64,8 @@ class Pairing:
         """What it does."""
         if self.backward:
             return "the targets put in reverse order, in which they belong to the inputs"
-        where = "from some row on, " if self.partly else ""
-        return f"{where}each input given the target of the {'next row' if self.step > 0 else 'row before'}"
+        where, doubtful = ("from some row on, ", ", the rows next to that left out") if self.partly else ("", "")
+        return f"{where}each input given the target of the {'next row' if self.step > 0 else 'row before'}{doubtful}"
 
     @property
     def code(self) -> str:
@@ -66,7 +73,7 @@ class Pairing:
         if self.backward:
             return "targets = targets[::-1]\n"
         ends = ("[:-1]", "[1:]") if self.step > 0 else ("[1:]", "[:-1]")
-        where = "  # from the row on where they part" if self.partly else ""
+        where = "  # from where they part; without the rows next to it" if self.partly else ""
         return f"inputs, targets = inputs{ends[0]}, targets{ends[1]}{where}\n"
 
 

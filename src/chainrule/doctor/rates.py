@@ -32,12 +32,23 @@ def adam(subject: Subject, rate: float) -> Subject:
 
 
 def own_optimizer(subject: Subject, rate: float) -> Subject:
-    """The subject with its own optimiser, the first group's learning rate `rate`, the others' in proportion."""
+    """The subject with its own optimiser, the first group's learning rate `rate`, the others' in proportion.
+
+    A schedule, if there is one, starts from there: it is no step of a warm-up.
+    """
     groups = subject.optimizer.param_groups
     factor = rate / float(groups[0]["lr"]) if groups[0]["lr"] else 0.0
     for group in groups:
         group["lr"] = float(group["lr"]) * factor if factor else rate
+        if "initial_lr" in group:
+            group["initial_lr"] = group["lr"]
     return subject
+
+
+def full_rate(subject: Subject) -> float:
+    """The learning rate of the first group, of a warm-up the one it leads to; 0 without an optimiser."""
+    options = subject.optimizer_options
+    return float(options.get("initial_lr" if "warm_up" in options else "lr", 0.0))
 
 
 def describe(subject: Subject) -> str:
@@ -72,7 +83,7 @@ def tune(
         DoctorError: the network cannot be copied, or a step fails.
     """
     edge, burst = range_test(subject, batches, seed, progress, equip)
-    rates = [float(subject.optimizer.param_groups[0]["lr"])] if equip is own_optimizer else []
+    rates = [full_rate(subject)] if equip is own_optimizer else []
     rates += [edge / 3, edge / 10, edge / 30]
     if equip is adam or subject.optimizer_options["name"].startswith("Adam"):
         rates += USUAL

@@ -15,6 +15,7 @@ from chainrule.doctor.examination import examine
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.measurements import Examination
+from chainrule.doctor.rates import full_rate
 from chainrule.doctor.remedies import CannotApply, Treatment, apply
 from chainrule.doctor.remedies.steps import paces
 from chainrule.doctor.report import Report
@@ -29,9 +30,9 @@ LONGER = 4
 MOST = 4
 """So many remedies are put on top of each other at most, before the length of the steps is looked at."""
 
-NOTABLY_LESS, TWICE, FITTED = 0.9, 2, 3
-"""Other learning rates and optimisers must bring the loss to this share, and must still do so after twice the steps:
-what is fastest at first is often too fast later. So many of them are trained as long as that.
+TWICE, FITTED = 2, 3
+"""Other learning rates and optimisers are judged after so many times the steps: what is fastest at first is often too
+fast later. So many of them are trained as long as that.
 """
 
 MUCH_LESS, WORTH = 0.5, 0.03
@@ -46,7 +47,7 @@ GOOD = 0.9
 FAR_AHEAD = 0.1
 """A cure whose score is so much higher than the untreated network's is not overtaken by it in the next steps."""
 
-PACE = ("learning-rate", "optimizer")
+PACE = ("momentum", "learning-rate", "optimizer")
 """What fits the length of the steps; it comes last."""
 
 ADAM = 3e-3
@@ -57,8 +58,8 @@ FEW = 4
 
 GENERAL = (
     "loss", "usual-normalization", "normalization", "initialization", "usual-initialization", "activation", "residual",
-    "regularization", "leaving-out", "width", "input-scaling", "input-whitening", "input-logarithm",
-    "forget-gate-bias", "bounded-state", "clipping", "batch-size",
+    "regularization", "leaving-out", "width", "lasting-state", "input-scaling", "input-whitening",
+    "input-logarithm", "forget-gate-bias", "bounded-state", "clipping", "batch-size",
 )  # fmt: skip
 """What is tried beside other learning rates where nothing is found, or nothing that the findings ask for helps enough.
 """
@@ -274,19 +275,19 @@ class Search:
         self._race(made)
         entries = [*made, *rivals]
         ahead = front([entry.trainee for entry in entries], FITTED)
-        steady = self._trainee(base)
-        for trainee in (*ahead, steady):
+        unchanged = self._trainee(base)
+        for trainee in (*ahead, unchanged):
             self.bench.train(trainee, times * self.bench.steps)
-        chosen = _steadiest(ahead, steady)
+        chosen = _best(ahead, unchanged)
         if times == TWICE and any(name in PACE for name in base.remedies):
-            chosen = self._after_longer(chosen, [*ahead, steady])
+            chosen = self._after_longer(chosen, [*ahead, unchanged])
         self.best = next((entry.cure for entry in entries if entry.trainee is chosen), base)
 
     def _after_longer(self, first: Trainee, others: Sequence[Trainee]) -> Trainee:
         """The best where rates were at fault, or the best with shorter steps, if it is still far from good: whichever
         is better after four times the steps.
         """
-        shorter = [t for t in _equipped_like(first, others) if _rate(t.subject) < _rate(first.subject)]
+        shorter = [t for t in _equipped_like(first, others) if full_rate(t.subject) < full_rate(first.subject)]
         if not shorter or not first.outcome.score.name or first.outcome.value > GOOD:
             return first
         rival = min(shorter, key=lambda trainee: order(trainee.outcome))
@@ -379,26 +380,11 @@ class Search:
         return [name for name in names if not _alike(name, best) and name not in (*PACE, *self.refused)][:FEW]
 
 
-def _steadiest(others: Sequence[Trainee], steady: Trainee) -> Trainee:
-    """The best of several changes of the steps, or none, and of those with its optimiser that it does not outdo the one
-    with the shortest steps: what trains as fast with shorter ones swings less in the end.
-    """
-    slower = [t for t in _equipped_like(steady, others) if _rate(t.subject) < _rate(steady.subject)]
-    useless = [t for t in slower if not better(t.outcome, steady.outcome, less=1.0)]
-    trainees = [steady, *(t for t in others if t not in useless)]
-    first = min(trainees, key=lambda trainee: order(trainee.outcome))
-    if not _outdoes(first.outcome, steady.outcome):
-        first = steady
-    level = [t for t in _equipped_like(first, trainees) if t is first or not _outdoes(first.outcome, t.outcome)]
-    return min(level, key=lambda trainee: (_rate(trainee.subject), order(trainee.outcome)))
-
-
-def _outdoes(one: Outcome, other: Outcome) -> bool:
-    """Whether an outcome is better, its loss by a share of what is left of the other one's or of what it has learned,
-    whichever is less: what nobody can learn, as of the next character, tells nothing.
-    """
-    learned = (other.start - other.loss) / other.loss if other.finite and other.loss > 0 else 1.0
-    return better(one, other, less=1 - (1 - NOTABLY_LESS) * min(max(learned, 0.0), 1.0))
+def _best(others: Sequence[Trainee], base: Trainee) -> Trainee:
+    """The best of several changes of the steps, or none where that is as good."""
+    first = min([base, *others], key=lambda trainee: order(trainee.outcome))
+    level = order(base.outcome)[0] == order(first.outcome)[0] and base.outcome.cost <= EVEN * first.outcome.cost
+    return base if level else first
 
 
 def _equipped_like(first: Trainee, trainees: Sequence[Trainee]) -> list[Trainee]:
@@ -408,10 +394,6 @@ def _equipped_like(first: Trainee, trainees: Sequence[Trainee]) -> list[Trainee]
 
 def _optimizer(subject: Subject) -> str:
     return str(subject.optimizer_options.get("name", ""))
-
-
-def _rate(subject: Subject) -> float:
-    return float(subject.optimizer_options.get("lr", 0.0))
 
 
 def _worth(after: Outcome, before: Outcome, same_loss: bool) -> bool:
@@ -437,6 +419,7 @@ _KINDS = {
     "usual-initialization": "initialization",
     "usual-normalization": "normalization",
     "bounded-state": "initialization",
+    "lasting-state": "width",
     "optimizer": "learning-rate",
     "input-whitening": "input-scaling",
     "input-logarithm": "input-scaling",

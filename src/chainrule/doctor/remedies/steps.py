@@ -8,7 +8,7 @@ from statistics import median
 import numpy as np
 
 from chainrule.doctor.anatomy import dropout_of
-from chainrule.doctor.rates import adam, own_optimizer, tune
+from chainrule.doctor.rates import adam, full_rate, own_optimizer, tune
 from chainrule.doctor.remedies.surgery import CannotApply, Surgery, Treatment, number
 from chainrule.doctor.subjects import Subject
 from chainrule.doctor.training import length, take
@@ -22,6 +22,9 @@ MOST_DECAY, USUAL_DECAY = 1e-2, 1e-4
 """The same of weight decay."""
 
 USUAL_BATCH = 64
+
+USUAL_MOMENTUM = 0.9
+"""It forgets half of a step in seven, a momentum of 0.99 in seventy; Sutskever et al. 2013, section 2."""
 
 
 def clipping(surgery: Surgery) -> None:
@@ -66,6 +69,20 @@ def regularization(surgery: Surgery) -> None:
         raise CannotApply("there is neither much dropout in modules nor a large weight decay to be turned down")
 
 
+def momentum(surgery: Surgery) -> None:
+    """The usual momentum, where it is larger: what a step was is forgotten before it swings the weights back and forth.
+
+    Source: Goodfellow et al. 2016, "Deep Learning", section 8.3.2: swings die out with the friction, 1 - momentum.
+    """
+    groups = [] if surgery.subject.optimizer is None else surgery.subject.optimizer.param_groups
+    swinging = [group for group in groups if group.get("momentum", 0.0) > USUAL_MOMENTUM]
+    if not swinging:
+        raise CannotApply(f"the optimizer has no momentum larger than {USUAL_MOMENTUM:g}")
+    surgery.words.append(f"momentum {USUAL_MOMENTUM:g} instead of {swinging[0]['momentum']:.6g}")
+    for group in swinging:
+        group["momentum"] = USUAL_MOMENTUM
+
+
 def batch_size(surgery: Surgery) -> None:
     """More examples in each step, so that their mean and variance say something.
 
@@ -107,7 +124,7 @@ def learning_rate(surgery: Surgery) -> None:
         raise CannotApply("no optimiser was given whose learning rate could be changed")
     if "lr" not in subject.optimizer.param_groups[0]:
         raise CannotApply(f"{type(subject.optimizer).__name__} has no learning rate")
-    old = float(subject.optimizer.param_groups[0]["lr"])
+    old = full_rate(subject)
     found = tune(subject, surgery.batches, surgery.steps, surgery.seed, surgery.progress, own_optimizer)
     if found == old:
         raise CannotApply(f"a range test finds no learning rate that does better than {number(old)}")
@@ -138,7 +155,7 @@ def paces(subject: Subject, rates: Sequence[float] = RATES, far: bool = False) -
     """The network with other learning rates, `far` ones too, and with Adam, by the names of the remedies."""
     if subject.optimizer is None or "lr" not in subject.optimizer.param_groups[0]:
         return []
-    old = float(subject.optimizer.param_groups[0]["lr"])
+    old = full_rate(subject)
     is_adam = str(subject.optimizer_options["name"]).startswith("Adam")
     factors = (1 / 3, 3, 1 / 10, 10, 1 / 100, 100) if far else (1 / 3, 3)
     usual = rates if is_adam else ()

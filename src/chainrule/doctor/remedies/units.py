@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -147,8 +148,31 @@ def width(surgery: Surgery) -> None:
     """Widen a bottleneck to the narrower of the widths around it, and what reads it with it: the layer after it, or all
     layers that count on its width; and so a forward that brings what it makes into that shape.
     """
-    chain = [path for path, module in surgery.modules.items() if type(module).__name__ in _MAKES]
+    chain = _chain(surgery)
+    _widened(surgery, chain, _narrowest(surgery, chain))
+
+
+def lasting_state(surgery: Surgery) -> None:
+    """Widen a recurrent state, and draw its layer such that the state lasts: orthogonal, its forget gates open.
+
+    What must be remembered over many steps is learned late, or never, from a state that fades within a few; what only
+    needs the last steps is learned faster from the usual values.
+    """
+    chain = _chain(surgery)
     k = _narrowest(surgery, chain)
+    if surgery.kind(chain[k]) not in _STATES:
+        raise CannotApply(f"{chain[k]} has no state that could last")
+    _widened(surgery, chain, k)
+    initialize(surgery, [(layer, "linear") for layer in surgery.exam.layers if layer.path == chain[k]])
+
+
+def _chain(surgery: Surgery) -> list[str]:
+    """The layers that make so many numbers of what they are given, in the order of the modules."""
+    return [path for path, module in surgery.modules.items() if type(module).__name__ in _MAKES]
+
+
+def _widened(surgery: Surgery, chain: list[str], k: int) -> None:
+    """Widen one layer of a chain in the first way with which the network runs."""
     wide = _wide_enough(surgery, chain, k)
     found, model = surgery.modules, surgery.subject.model
     said = len(surgery.words), len(surgery.statements)
@@ -230,10 +254,23 @@ def _reshaped(surgery: Surgery, old: int, new: int) -> None:
 
 
 def _draw_widened(surgery: Surgery, paths: list[str]) -> None:
-    """Draw two layers that were widened together for each other."""
+    """Draw two layers that were widened together for each other, if the network's others were not left as usual."""
+    if _drawn_as_usual(surgery):
+        return
     layers = [layer for layer in surgery.exam.layers if layer.path in paths and layer.kind == "linear"]
     if len(layers) == len(paths) == 2 and surgery.kind(paths[0]):
         initialize(surgery, [(layer, _activation_name(layer)) for layer in layers])
+
+
+USUAL_SPREAD = 1 / math.sqrt(3)
+"""Of weights as the modules draw them, uniformly within 1/√fan-in: their standard deviation times √fan-in."""
+
+
+def _drawn_as_usual(surgery: Surgery) -> bool:
+    """Whether most layers have the spread of weights that their modules gave them."""
+    layers = [layer for layer in surgery.exam.layers if layer.kind in ("linear", "convolution")]
+    spreads = [layer.weight.std * math.sqrt(layer.fan_in) for layer in layers]
+    return bool(spreads) and math.isclose(float(np.median(spreads)), USUAL_SPREAD, rel_tol=0.1)
 
 
 MUCH_NARROWER = 8
@@ -264,9 +301,11 @@ def _narrowest(surgery: Surgery, chain: list[str]) -> int:
 
 
 def _usual_width(surgery: Surgery, chain: list[str], k: int) -> int:
-    """What there is around a layer; a state holds more than one step brings."""
-    around = min(_around(surgery, chain, k))
-    return max(around, WIDTH_OF_STATE) if surgery.kind(chain[k]) in _STATES else around
+    """What there is around a layer, or in the last one of its kind; a state holds more than one step brings."""
+    kind, around = surgery.kind(chain[k]), min(_around(surgery, chain, k))
+    if kind in _STATES:
+        return max(around, WIDTH_OF_STATE)
+    return around if kind == "Embedding" else _wide_enough(surgery, chain, k)
 
 
 def _around(surgery: Surgery, chain: list[str], k: int) -> tuple[int, int]:
