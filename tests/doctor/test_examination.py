@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 import chainrule as cr
 from chainrule import nn
-from chainrule.doctor import DoctorError, statistics
+from chainrule.doctor import DoctorError, anatomy, statistics
 from chainrule.doctor.diagnosis import examination_of
 from chainrule.doctor.examination import examine
 from chainrule.doctor.subjects import subject_of
@@ -228,3 +228,14 @@ def test_a_batch_normalisation_is_seen_in_both_modes(batch):
     exam = examined(model, batch)
     assert [(n.path, n.name, n.uses_batch) for n in exam.normalizations] == [("1", "batch_norm", False)]
     assert exam.layers[0].normalization == "1"
+
+
+@given(st.integers(1, 24), st.floats(0, 0.6), st.booleans(), st.integers(0, 999))
+def test_a_feature_changes_often_where_over_a_tenth_of_it_is_not_its_median(examples, share, in_order, seed):
+    generator = np.random.default_rng(seed)
+    values = np.where(generator.random((examples, 4)) < share, generator.normal(size=(examples, 4)), 0.0)
+    values = np.sort(values, axis=0) if in_order else values
+    unusual = np.mean(values != np.median(values, axis=0), axis=0)
+    np.testing.assert_array_equal(anatomy._often_changing(values, (0,)), unusual > 0.1)
+    images = values.T.reshape(1, 4, examples, 1)
+    np.testing.assert_array_equal(anatomy._often_changing(images, (0, 2, 3)), unusual > 0.1)

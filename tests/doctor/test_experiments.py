@@ -118,6 +118,24 @@ def test_a_state_of_one_unit_before_one_number_is_proved_too_narrow_though_wider
     assert next(iter(serious), None) == found
 
 
+@pytest.mark.parametrize(
+    ("common", "lr", "found"), [(6.0, 0.1, "ill-conditioned"), (6.0, 3.0, "learning-rate-too-high"), (0.0, 0.1, None)]
+)
+def test_steps_that_will_do_with_whitened_inputs_are_too_long_for_correlated_ones_only(common, lr, found):
+    generator = np.random.default_rng(0)
+    own, shared = generator.normal(size=(600, 10)), generator.normal(size=(600, 1))
+    inputs = ((own + common * shared) / np.sqrt(1 + common**2)).astype(np.float32)
+    targets = np.tanh(own[:, :3] - own[:, 3:6]).sum(axis=1, keepdims=True).astype(np.float32)
+    nn.random.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 1))
+    optimizer = optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    report = cr.diagnose(
+        model, F.mse_loss, (inputs[:32], targets[:32]), optimizer=optimizer, data=(inputs, targets), thorough=True
+    )
+    serious = [f.code for f in report.findings if f.severity >= Severity.WARNING]
+    assert next(iter(serious), None) == found
+
+
 def headed(width):
     nn.random.manual_seed(0)
     return nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10))
@@ -340,7 +358,14 @@ def test_momentum_that_keeps_a_network_swinging_is_proved_by_the_usual_one_and_s
 ):
     first, experiments = of_a_curved_surface(optim.SGD, lr=lr, momentum=momentum)
     assert first == found
-    assert "usual momentum" in [experiment.remedy for experiment in experiments]
+    assert "momentum" in [experiment.remedy for experiment in experiments]
+
+
+def test_the_usual_momentum_is_tried_for_as_long_as_slow_swings_take_though_it_is_behind_at_first():
+    _, experiments = of_a_curved_surface(optim.SGD, lr=5e-4, momentum=0.99)
+    [tried] = [experiment for experiment in experiments if experiment.remedy == "momentum"]
+    assert tried.treated < tried.later
+    assert (tried.steps, tried.proves) == (320, False)
 
 
 @pytest.mark.parametrize(("lr", "found"), [(6e-4, "learning-rate-too-low"), (2e-3, None)])

@@ -9,11 +9,13 @@ import pytest
 import chainrule as cr
 from chainrule import nn
 from chainrule.doctor import CODES, Finding, Limits, Severity
+from chainrule.doctor.diagnosis import examination_of
 from chainrule.doctor.measurements import ThroughTime
 from chainrule.doctor.neighbours import relation
 from chainrule.doctor.rules import EFFECTS, judge, ordered, signal, suspected
 from chainrule.doctor.rules.experience import knows_its_batch
 from chainrule.doctor.subjects import subject_of
+from chainrule.doctor.trial import on_batch
 
 F = nn.functional
 RNG = np.random.default_rng(0)
@@ -341,6 +343,20 @@ def test_what_fades_in_a_single_recurrent_layer_is_not_suspected_of_fading_in_de
     assert found == {"short": [], "deep": ["vanishing-gradient"]}
 
 
+@pytest.mark.parametrize(
+    ("momentum", "clip", "lr", "found"),
+    [(0.9, None, 0.01, ["vanishing-gradient"]), (0.9, 1e-4, 0.01, []), (0.999, None, 0.01, []), (0.9, None, 1e-8, [])],
+)
+def test_a_batch_that_stays_for_the_steps_sake_does_not_say_that_the_gradient_vanishes(momentum, clip, lr, found):
+    model = stack(4, nn.GELU)
+    optimizer = cr.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
+    subject = subject_of(model, F.cross_entropy, (X, CLASSES), optimizer=optimizer, clip_norm=clip)
+    exam = replace(examination_of(subject), trials=(on_batch(subject, steps=20),))
+    seen = [layer.error_signal for layer in exam.layers]
+    limits = Limits(vanishing=0.5 * seen[0] / seen[-1], fading=2 * seen[0] / seen[-1])
+    assert [finding.code for finding in signal.vanishing_gradient(exam, limits)] == found
+
+
 def test_a_learning_rate_that_moves_nothing_is_found():
     model = stack(2, nn.ReLU)
     assert causes(model, optimizer=cr.optim.SGD(model.parameters(), lr=1e-9))[0][0] == "learning-rate-too-low"
@@ -665,6 +681,16 @@ def test_what_explodes_behind_a_layer_that_is_all_off_is_no_cause(off, first):
     exploding = Finding("exploding-gradient", "", Severity.SEVERE, {}, "", ())
     dying = Finding("dying-relu", "", Severity.SEVERE, {"zero_units": off}, "", ())
     assert ordered([exploding, dying])[0].code == first
+
+
+@pytest.mark.parametrize("code", ["bottleneck", "ill-conditioned"])
+def test_steps_are_too_long_for_what_makes_the_loss_curve_where_they_will_do_without_it(code):
+    steps = finding("learning-rate-too-high")
+    seen, proved = finding(code, Severity.WARNING), replace(finding(code, Severity.WARNING), evidence={"treated": 1.0})
+    assert [f.follows_from for f in ordered([seen, steps])] == ["", ""]
+    assert [f.code for f in ordered([steps, proved]) if not f.follows_from] == [code]
+    both = replace(steps, evidence={"treated": 1.0})
+    assert [f.follows_from for f in ordered([proved, both])] == ["", ""]
 
 
 def test_shuffled_labels_are_a_last_resort():

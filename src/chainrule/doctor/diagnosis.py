@@ -15,7 +15,7 @@ from chainrule.doctor.limits import Limits
 from chainrule.doctor.measurements import Examination
 from chainrule.doctor.neighbours import relation
 from chainrule.doctor.report import Report
-from chainrule.doctor.rules import judge, suspected
+from chainrule.doctor.rules import disputed, judge, suspected
 from chainrule.doctor.rules.experience import trial_of
 from chainrule.doctor.singular import singular
 from chainrule.doctor.subjects import DoctorError, Subject, subject_of
@@ -75,6 +75,8 @@ OF_ITS_STEPS = frozenset({"slow-convergence", "oscillating-loss"})
 
 def _tested(subject: Subject, exam: Examination, limits: Limits, seed: int, progress: Progress) -> Examination:
     """With experiments on what is suspected."""
+    if subject.optimizer is not None and (rivals := disputed(exam, limits)):
+        return replace(exam, experiments=experiments(subject, exam, rivals, seed=seed, progress=progress))
     suspicions = suspected(exam, limits)
     if not suspicions:
         return exam
@@ -103,7 +105,8 @@ def examination_of(
     notes = [*exam.notes]
     time, missing = through_time(subject, seed=seed)
     notes += missing
-    tried, missing = trials(subject, thorough=thorough, seed=seed, progress=progress)
+    dealt = None if exam.loss is None else exam.loss.dealt
+    tried, missing = trials(subject, thorough=thorough, dealt=dealt, seed=seed, progress=progress)
     notes += missing
     exam = replace(exam, time=(*exam.time, *time), trials=tried, notes=tuple(notes))
     exam = with_updates(exam, next((trial.first_updates for trial in tried if trial.kind == "same"), {}))

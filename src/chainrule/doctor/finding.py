@@ -135,7 +135,7 @@ CODES: dict[str, Code] = {
     ),
     "oscillating-loss": Code(
         "The loss swings up and down instead of falling",
-        ("learning-rate", "optimizer", "clipping"),
+        ("momentum", "learning-rate", "optimizer", "clipping"),
         f"{_GOODFELLOW}, section 8.2",
     ),
     "slow-convergence": Code(
@@ -170,7 +170,7 @@ CODES: dict[str, Code] = {
     ),
     "bottleneck": Code(
         "A layer is too narrow to let through what the next ones need",
-        ("width",),
+        ("width", "lasting-state"),
         'Tishby and Zaslavsky 2015, "Deep Learning and the Information Bottleneck Principle"',
     ),
     "cannot-overfit-batch": Code(

@@ -51,7 +51,13 @@ STUCK = 0.3
 
 
 def on_batch(
-    subject: Subject, *, steps: int = QUICK_STEPS, tuned: bool = False, seed: int = 0, progress: Progress = silent
+    subject: Subject,
+    *,
+    steps: int = QUICK_STEPS,
+    tuned: bool = False,
+    dealt: float | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> Trial:
     """Train a copy on the subject's one batch with its own optimiser, in the mode the network is in.
 
@@ -60,6 +66,7 @@ def on_batch(
         steps: how many.
         tuned: train a second copy as long, by Adam with the learning rate of a range test. It costs about 1.5 times
             as many steps again.
+        dealt: the loss where answers are given to other examples' targets, if it is known already.
         seed: of the random generators.
         progress: told of every step.
 
@@ -76,7 +83,7 @@ def on_batch(
     with rehearsal(subject, seed) as copy:
         copy = copy if own or rate is None else adam(copy, rate)
         copy = warming_up(copy, _warm_up(subject)) if own and tuned else copy
-        dealt = finite_dealt_losses(copy, seed=seed)
+        deals = finite_dealt_losses(copy, seed=seed) if dealt is None else [dealt]
         copy.seed(seed)
         run = train(copy, again(), steps, ratios=True, progress=progress, what="training on one batch")
         last = loss_of(copy) if run.finite else math.nan
@@ -92,7 +99,7 @@ def on_batch(
         best,
         "" if best is None else f"Adam, lr {rate:.3g}",
         0.0,
-        float(np.mean(dealt)) if dealt else None,
+        float(np.mean(deals)) if deals else None,
         best_rate=rate,
         first_updates=run.first_updates if own else {},
     )
@@ -219,9 +226,14 @@ def _on_split(subject: Subject, split: Split, steps: int, seed: int, progress: P
 
 
 def trials(
-    subject: Subject, *, thorough: bool = False, seed: int = 0, progress: Progress = silent
+    subject: Subject,
+    *,
+    thorough: bool = False,
+    dealt: float | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> tuple[tuple[Trial, ...], tuple[str, ...]]:
-    """The trials of a diagnosis: quick ones, 7 steps in all, or thorough ones, about 300.
+    """The trials of a diagnosis: quick ones, 7 steps in all, or thorough ones, about 300; `dealt` as in `on_batch`.
 
     Returns:
         The trials; and notes on those that could not be made.
@@ -230,10 +242,11 @@ def trials(
     notes: list[str] = []
     attempts: list[Callable[[], Trial | None]] = []
     if thorough:
-        attempts.append(lambda: on_batch(subject, steps=THOROUGH_STEPS, tuned=True, seed=seed, progress=progress))
+        long = partial(on_batch, steps=THOROUGH_STEPS, tuned=True)
+        attempts.append(lambda: long(subject, dealt=dealt, seed=seed, progress=progress))
         attempts.append(lambda: on_data(subject, seed=seed, progress=progress))
     elif subject.optimizer is not None:
-        attempts.append(lambda: on_batch(subject, seed=seed, progress=progress))
+        attempts.append(lambda: on_batch(subject, dealt=dealt, seed=seed, progress=progress))
     for attempt in attempts:
         try:
             trial = attempt()

@@ -114,6 +114,8 @@ def brings_about(cause: Finding, effect: Finding) -> bool:
         return False
     if "dropout" in effect.evidence and cause.code in OF_DROPOUT:
         return False
+    if effect.code == "learning-rate-too-high" and cause.code in BEND:
+        return "treated" in cause.evidence and "treated" not in effect.evidence
     if effect.code == "shuffled-labels":  # a last resort: what keeps a network from learning looks like it
         return cause.code not in EFFECTS["shuffled-labels"]
     if (cause.code, effect.code) == ("bptt-exploding", "exploding-gradient"):
@@ -195,6 +197,18 @@ def suspected(exam: Examination, limits: Limits) -> tuple[Finding, ...]:
     found = [f for f in _beyond(exam, limits.of_suspicion) if f.code in codes - causes]
     found = [f for f in found if not causes or (_is_specific(f) and causes <= _effects_of(f))]
     return tuple(sorted(found, key=lambda f: f.code not in SPECIFIC and "dropout" not in f.evidence))
+
+
+BEND = frozenset({"bottleneck", "ill-conditioned"})
+"""What makes a loss curve so much that steps are too long which would do without it."""
+
+
+def disputed(exam: Examination, limits: Limits) -> tuple[Finding, ...]:
+    """Steps that are too long, and before them what may make them so: without it the same steps would do."""
+    found = [finding for finding in judge(exam, limits) if finding.severity >= Severity.WARNING]
+    steps = [f for f in found if f.code == "learning-rate-too-high" and not f.follows_from]
+    bend = [f for f in found if f.code in BEND and not f.follows_from]
+    return (*bend, *steps) if bend and steps else ()
 
 
 def _is_specific(finding: Finding) -> bool:

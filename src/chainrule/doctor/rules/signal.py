@@ -12,6 +12,7 @@ from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.measurements import Examination, Layer, ParameterState, Spread
 from chainrule.doctor.rules.experience import trial_of
+from chainrule.doctor.rules.training import steps_go_nowhere
 from chainrule.doctor.rules.words import number
 
 
@@ -29,7 +30,7 @@ def vanishing_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
         return  # a layer that starts at zero on purpose lets nothing through in the first step only
     first, last = seen[0], seen[-1]
     ratio = (first.error_signal or 0.0) / seen[-1].error_signal
-    limit = max(limits.vanishing, limits.fading if _stays(exam) else 0.0)
+    limit = max(limits.vanishing, limits.fading if _stays(exam) and not steps_go_nowhere(exam, limits) else 0.0)
     if not ratio < limit or (limits.suspecting and not ratio < limit * _in_time(seen)):
         return
     weakest = [layer for layer in seen if layer.gain is not None and layer.gain < 0.5]

@@ -99,6 +99,15 @@ def learning_rate_too_low(exam: Examination, limits: Limits) -> Iterator[Finding
     )
 
 
+def steps_go_nowhere(exam: Examination, limits: Limits) -> bool:
+    """Whether the settings of the optimiser alone keep it from learning: it clips steps to a small part, forgets
+    none, or makes them so short that no weight moves. A batch that stays then says nothing of the network.
+    """
+    clipped = next(always_clipped(exam, limits), None) is not None
+    low = next(learning_rate_too_low(exam, limits), None)
+    return clipped or _momentum(exam) > limits.momentum or (low is not None and low.severity == Severity.SEVERE)
+
+
 def _first_step(exam: Examination) -> float:
     """How many times as long as those after it the first step may be: RMSprop's mean of squares starts at zero, and
     unlike Adam's is not corrected for that.
