@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -24,6 +24,9 @@ from clinic.case import Case, Patient
 from clinic.cases import CASES
 from clinic.frameworks import framework
 from clinic.records import write_lines
+
+if TYPE_CHECKING:
+    from chainrule.doctor.prescription import Repair
 
 RECORD = Path(__file__).parent / "examined.json"
 
@@ -116,7 +119,7 @@ def _cured(case: Case, patient: Patient, examined: Examined, seed: int) -> Exami
         loss_fn=repaired.loss_fn,
         clip=repaired.clip_norm,
         batch_size=repaired.batch_size,
-        scheduler=_scheduled(patient, repaired.optimizer),
+        scheduler=_scheduled(patient, repaired, case.steps),
     )
     if repaired.pairing is not None:  # whose targets are beside the wrong inputs, has it so in all files
         treated = replace(treated, data=repaired.pairing(patient.data), held_out=repaired.pairing(patient.held_out))
@@ -131,14 +134,11 @@ def _cured(case: Case, patient: Patient, examined: Examined, seed: int) -> Exami
     )
 
 
-def _scheduled(patient: Patient, optimizer: Any) -> Any:
-    """The patient's schedule, of the repaired network's optimiser; None where the repair chose another rate."""
-    schedule = patient.scheduler
-    if schedule is None or optimizer.param_groups[0]["lr"] != patient.optimizer.param_groups[0]["lr"]:
-        return None
-    for group, base in zip(optimizer.param_groups, schedule.base_lrs, strict=True):
-        group["lr"] = base
-    return patient.framework.optim.lr_scheduler.LambdaLR(optimizer, schedule.lr_lambdas[0])
+def _scheduled(patient: Patient, repaired: Repair, steps: int) -> Any:
+    """The patient's own schedule, of the repaired network's optimiser, or the one that comes with the repair."""
+    if patient.scheduler is None:
+        return repaired.scheduler(steps)
+    return patient.framework.optim.lr_scheduler.LambdaLR(repaired.optimizer, patient.scheduler.lr_lambdas[0])
 
 
 def _relative(text: str) -> str:

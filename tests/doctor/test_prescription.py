@@ -12,6 +12,7 @@ from chainrule.doctor.bench import Outcome, Trainee, better
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.pairing import pairing
 from chainrule.doctor.prescription import prescribe, repair
+from chainrule.doctor.remedies.cooldown import cooldown_code
 from chainrule.doctor.report import Report
 from chainrule.doctor.scores import Score, score_of
 from chainrule.doctor.search import _best
@@ -189,6 +190,30 @@ def test_repair_returns_a_network_that_trains_where_the_users_own_did_not(tmp_pa
     twin = mlp(OURS, 12, activation="Sigmoid")
     done = pasted(tmp_path, found.code, model=twin, loss_fn=None, optimizer=None, inputs=X)
     assert repr(done["model"]) == repr(found.model)
+
+
+def test_a_repaired_network_is_trained_at_its_rate_for_two_thirds_and_then_at_less_and_less():
+    model = mlp(OURS, 6, activation="Sigmoid")
+    found = repair(
+        model, nn.functional.cross_entropy, (X, Y), optimizer=optim.SGD(model.parameters(), lr=0.1), steps=20
+    )
+    rate = found.optimizer.param_groups[0]["lr"]
+    schedule = found.scheduler(9)
+    rates = []
+    for _ in range(10):
+        rates.append(found.optimizer.param_groups[0]["lr"] / rate)
+        schedule.step()
+    np.testing.assert_allclose(rates, [1, 1, 1, 1, 1, 1, 1, 2 / 3, 1 / 3, 0], atol=1e-12)
+    assert "LambdaLR" in found.code
+    with pytest.raises(ValueError, match="one step or more, not 0"):
+        found.scheduler(0)
+
+
+def test_an_optimizer_with_a_schedule_is_not_given_another_in_the_code():
+    optimizer = optim.SGD(mlp(OURS).parameters(), lr=0.1)
+    assert "LambdaLR" in cooldown_code(optimizer.param_groups)
+    optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 1))
+    assert cooldown_code(optimizer.param_groups) == ""
 
 
 def test_a_healthy_network_comes_back_as_it_is():

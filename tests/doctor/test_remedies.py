@@ -520,6 +520,20 @@ def test_a_last_activation_that_reaches_all_targets_stays_where_the_loss_was_the
     assert "sigmoid at the end" in cured(report, "loss", "wrong-loss").words[0]
 
 
+def test_a_last_activation_is_taken_out_of_the_forward_that_calls_it_and_none_inside():
+    class Limited(nn.Module):
+        def __init__(self):
+            self.net = mlp(OURS)
+
+        def forward(self, x):
+            return nn.functional.relu(self.net(x))
+
+    limited = Limited()
+    treatment = cured(examined(OURS, limited, X[:64], Y[:64]), "loss", "loss-activation-mismatch")
+    assert treatment.words == ("relu at the end of the forward of Limited taken out",)
+    np.testing.assert_array_equal(numbers(treatment.subject.model(X[:64])), numbers(limited.net(X[:64])))
+
+
 def test_softmax_along_another_axis_than_the_classes_is_taken_out_rather_than_undone():
     class OverTime(nn.Module):
         def __init__(self):
@@ -704,6 +718,21 @@ def test_what_comes_back_from_numpy_is_the_tensor_it_came_from(between):
 def test_what_numpy_made_of_other_numbers_is_not_taken_for_a_tensor():
     treatment = attached(lambda h: tensor(np.flip(np.asarray(h.tanh().detach()), 1)))
     assert "straight to first, past what has no derivative" in treatment.words[0]
+
+
+def test_a_path_is_open_though_a_state_that_starts_at_zero_tells_its_weights_nothing():
+    class LastStep(nn.Module):
+        """Of the backward direction it has seen one step, whose state before it is zero."""
+
+        def __init__(self):
+            self.rnn, self.out = nn.LSTM(8, 6, batch_first=True, bidirectional=True), nn.Linear(12, 10)
+
+        def forward(self, x):
+            return self.out(self.rnn(x)[0].detach()[:, -1])
+
+    nn.random.manual_seed(0)
+    report = examined(OURS, LastStep(), X[:64].reshape(-1, 8, 8), Y[:64])
+    assert "detach() (test_remedies.py:" in cured(report, "gradient-path", "detached-graph").words[0]
 
 
 def test_the_code_says_which_line_cuts_the_path_and_what_to_write_there():

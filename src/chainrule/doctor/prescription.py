@@ -25,6 +25,8 @@ from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.pairing import Pairing, pairing
 from chainrule.doctor.printing import as_text
+from chainrule.doctor.remedies.cooldown import cooldown
+from chainrule.doctor.remedies.tools import tools_for
 from chainrule.doctor.report import Report
 from chainrule.doctor.rules.words import number
 from chainrule.doctor.search import Search
@@ -156,6 +158,32 @@ class Repair:
     prescription: Prescription | None
     pairing: Pairing | None = None
 
+    def scheduler(self, steps: int) -> Any:
+        """A schedule for the training to come: a `LambdaLR` that leaves the optimizer's learning rate as it is until
+        the last third of the steps, and then lets it fall evenly to 0.
+
+            scheduler = repaired.scheduler(epochs * batches)  # with scheduler.step() after each optimizer.step()
+
+        As the steps get shorter the weights come to rest: a repaired network ends higher, and less by chance (Hägele et
+        al. 2024, section 3; measured in docs/clinic.md). A schedule of your own can go on instead: make it anew, of
+        this optimizer.
+
+        Args:
+            steps: of the whole training.
+
+        Raises:
+            DoctorError: there is no optimizer, or it has no learning rate.
+            ValueError: there is no step.
+        """
+        if steps < 1:
+            raise ValueError(f"scheduler: a training has one step or more, not {steps}")
+        if self.optimizer is None:
+            raise DoctorError("scheduler: there is no optimizer: give yours to repair")
+        if any("lr" not in group for group in self.optimizer.param_groups):
+            raise DoctorError(f"scheduler: {type(self.optimizer).__name__} has no learning rate")
+        assert self.report.subject is not None
+        return tools_for(self.report.subject).optim.lr_scheduler.LambdaLR(self.optimizer, cooldown(steps))
+
     def __str__(self) -> str:
         return as_text(self)
 
@@ -187,6 +215,7 @@ def repair(
         repaired = cr.repair(model, nn.functional.cross_entropy, (x, y), optimizer=optimizer, data=(X, Y))
         print(repaired)
         model, optimizer, loss_fn = repaired.model, repaired.optimizer, repaired.loss_fn
+        scheduler = repaired.scheduler(steps)  # of the training to come
 
     What can only be mended in the user's code or data is not tried: `by_hand` says what and where. The user's network
     is left as it was.

@@ -12,7 +12,7 @@ import numpy as np
 from chainrule.doctor import statistics
 from chainrule.doctor.measurements import Loss
 from chainrule.doctor.remedies.operations import Calls
-from chainrule.doctor.remedies.surgery import CannotApply, Surgery
+from chainrule.doctor.remedies.surgery import CannotApply, Surgery, parent_of
 from chainrule.doctor.subjects import leaves, parts
 
 # Inputs -------------------------------------------------------------------------------------------------------------
@@ -432,10 +432,12 @@ ALONG_CLASSES = 0.99
 
 
 def _left_out(surgery: Surgery, path: str, last: str) -> bool:
-    """Whether the last call of an activation could be left out, in the forward of a module or of one around it."""
+    """Whether the last call of an activation could be left out, in the forward of a module or of the nearest one around
+    it in which that call is.
+    """
     calls = _calls(surgery, path, last)
     while not calls and path:
-        path = path.rpartition(".")[0]
+        path = parent_of(path)
         calls = _calls(surgery, path, last)
     if not calls:
         return False
@@ -447,20 +449,21 @@ def _left_out(surgery: Surgery, path: str, last: str) -> bool:
 
 
 def _calls(surgery: Surgery, path: str, name: str) -> int:
-    """How often an operation is called in a module."""
-    subject, calls = surgery.subject.copy(), Calls(name)
+    """How often an operation is called in a module; 0 where it is called again after it."""
+    subject, whole = surgery.subject.copy(), Calls(name)
     module = dict(subject.modules()).get(path)
     if module is None:
         return 0
-    counted = surgery.tools.altered(module, calls)
-    parent, _, last = path.rpartition(".")
+    inner = Calls(name, around=whole)
     if path:
-        setattr(dict(subject.modules())[parent], last, counted)
-    else:
-        subject = subject.with_(model=counted)
+        parent, _, last = path.rpartition(".")
+        setattr(dict(subject.modules())[parent], last, surgery.tools.altered(module, inner))
+    subject = subject.with_(model=surgery.tools.altered(subject.model, whole))
     with subject.undisturbed(), subject.quietly(), np.errstate(all="ignore"):
         subject.run()
-    return calls.seen
+    if not path:
+        return whole.seen
+    return inner.seen if inner.latest == whole.seen else 0
 
 
 def _by_hand(surgery: Surgery, seen: Loss, last: str) -> str:

@@ -41,12 +41,16 @@ class Calls:
     Attributes:
         name: chainrule's for the operation.
         left_out: the number of that call, from 1; 0 for none.
+        around: counts the same in a module around this one.
         seen: how many there were.
+        latest: the number that the last of them has in the module around.
     """
 
     name: str
     left_out: int = 0
+    around: Calls | None = None
     seen: int = 0
+    latest: int = 0
 
     def begin(self) -> None:
         self.seen = 0
@@ -55,6 +59,7 @@ class Calls:
         if canonical(name.rstrip("_")) != self.name:
             return given
         self.seen += 1
+        self.latest = self.seen if self.around is None else self.around.seen + 1
         return None if self.seen == self.left_out else given
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from chainrule.doctor.measurements import Examination, Layer
 from chainrule.doctor.remedies import recurrent
-from chainrule.doctor.remedies.surgery import CannotApply, Surgery
+from chainrule.doctor.remedies.surgery import CannotApply, Surgery, parent_of
 from chainrule.doctor.vocabulary import ACTIVATIONS
 
 # Initialisation -----------------------------------------------------------------------------------------------------
@@ -171,10 +171,10 @@ def _fit_factors(surgery: Surgery, scaled: dict[str, list[str]]) -> None:
 def _ends_of_branches(exam: Examination) -> set[str]:
     """Paths of the layers whose outputs are added up."""
     skipped = [layer for layer in exam.layers if layer.skipped]
-    owners = dict.fromkeys(_parent(layer.path) for layer in skipped)
+    owners = dict.fromkeys(parent_of(layer.path) for layer in skipped)
     if len(owners) == 1 or len(exam.normalizations) < len(owners):
         return {layer.path for layer in skipped}
-    return {[layer.path for layer in skipped if _parent(layer.path) == owner][-1] for owner in owners}
+    return {[layer.path for layer in skipped if parent_of(layer.path) == owner][-1] for owner in owners}
 
 
 _SOURCES = {"kaiming_normal_": "He", "orthogonal_": "orthogonal", "xavier_uniform_": "Xavier"}
@@ -223,11 +223,11 @@ def _draw(surgery: Surgery, ways: dict[tuple[str, ...], list[str]]) -> None:
                 surgery.tools.fill(owned[path], surgery.numbers(owned[path]) * float(shrunk[0]))
         surgery.for_each(paths, *lines)
     for path in ways.get(("centre",), []):
-        weight = owned.get(f"{path.rpartition('.')[0]}.weight")
+        weight = owned.get(f"{parent_of(path)}.weight")
         if weight is not None:
             surgery.tools.fill(owned[path], -0.5 * surgery.numbers(weight).sum(axis=1))
     if ways.get(("centre",)):
-        owners = [path.rpartition(".")[0] for path in ways[("centre",)]]
+        owners = [parent_of(path) for path in ways[("centre",)]]
         surgery.for_each(owners, 'parameters[path + ".bias"].data = -0.5 * parameters[path + ".weight"].data.sum(1)')
 
 
@@ -302,11 +302,7 @@ def _enters(layer: Layer, before: Layer | None) -> bool:
     if before is None or not before.skipped or "attention" in (layer.kind, before.kind):
         return True
     same_input = before.input == layer.input  # query, key and value of an attention
-    return same_input or _parent(before.path) != _parent(layer.path)
-
-
-def _parent(path: str) -> str:
-    return path.rpartition(".")[0]
+    return same_input or parent_of(before.path) != parent_of(layer.path)
 
 
 def _features(module: Any) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from chainrule.doctor import statistics
 from chainrule.doctor.measurements import Examination, Layer
+from chainrule.doctor.remedies.cooldown import cooldown_code
 from chainrule.doctor.remedies.tools import Tools, tools_for
 from chainrule.doctor.subjects import Subject
 from chainrule.doctor.training import Progress, silent
@@ -48,7 +49,9 @@ class Treatment:
         blocks = [tools.parts.sources[name].rstrip() for name in dict.fromkeys(self.definitions)]
         if any("replace(" in line for line in self.statements):
             blocks.append(_REPLACE)
-        statements = "\n".join([*self.statements, *filter(None, [optimizer_code(self.subject)])])
+        groups = [] if self.subject.optimizer is None else self.subject.optimizer.param_groups
+        steps = filter(None, [optimizer_code(self.subject), cooldown_code(groups)])
+        statements = "\n".join([*self.statements, *steps])
         text = "\n".join([*blocks, statements])
         imports = "\n".join(filter(None, [_used(line, text) for line in tools.imports]))
         return "\n\n\n".join(filter(None, [imports, *blocks, statements])) + "\n"
@@ -125,7 +128,7 @@ class Surgery:
         """The forward of the module at a path, or of the nearest one around it that is the user's, and its line."""
         module = self.modules.get(path)
         while path and (module is None or type(module).__module__.startswith((self.nn.__name__, "chainrule."))):
-            path = path.rpartition(".")[0]
+            path = parent_of(path)
             module = self.modules.get(path)
         code = getattr(getattr(type(module), "forward", None), "__code__", None)
         line = "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
@@ -200,6 +203,11 @@ class Surgery:
             return type(old)([group for group in groups if group["params"]])
         except Exception as error:
             raise CannotApply(f"the optimiser {type(old).__name__} cannot be made anew: {error}") from None
+
+
+def parent_of(path: str) -> str:
+    """The path of the module that has the module or the parameter at a path."""
+    return path.rpartition(".")[0]
 
 
 # An optimiser as code -----------------------------------------------------------------------------------------------

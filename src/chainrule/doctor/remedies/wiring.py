@@ -13,7 +13,7 @@ import numpy as np
 
 from chainrule.doctor import statistics
 from chainrule.doctor.remedies.operations import Guards
-from chainrule.doctor.remedies.surgery import CannotApply, Surgery
+from chainrule.doctor.remedies.surgery import CannotApply, Surgery, parent_of
 from chainrule.doctor.subjects import DoctorError, Subject, leaves
 
 
@@ -68,7 +68,7 @@ def _without_cuts(surgery: Surgery, lost: set[str]) -> bool:
         recorded = {path: surgery.tools.recorded(modules[path]) for path in places}
         for path, module in recorded.items():
             surgery.put(path, module)
-        if not _unreached(surgery.subject, lost):
+        if not _unreached(surgery.subject, lost) and any(module.cuts.places for module in recorded.values()):
             for path, module in recorded.items():
                 surgery.words.append(f"{module.cuts.words} taken out of the forward of {path or surgery.exam.model}")
                 surgery.statements += module.cuts.statements
@@ -83,7 +83,11 @@ def _within(path: str, other: str) -> bool:
 
 
 def _unreached(subject: Subject, wanted: set[str]) -> set[str]:
-    """Which of these parameters get no gradient from the batch, or one of zeros; all where the network does not run."""
+    """Which of these parameters get no gradient from the batch; all where the network does not run.
+
+    One of zeros counts where others of the same module get more: weights of a state that is still zero when it is read
+    say nothing of its path.
+    """
     with subject.undisturbed():
         try:
             _, loss = subject.run()
@@ -93,11 +97,9 @@ def _unreached(subject: Subject, wanted: set[str]) -> set[str]:
             return wanted
         parameters = [(path, p) for path, p in subject.parameters() if subject.requires_grad(p)]
         gradients = subject.gradients(loss, [p for _, p in parameters])
-    reached = {
-        path
-        for (path, _), gradient in zip(parameters, gradients, strict=True)
-        if gradient is not None and statistics.as_numpy(subject.array(gradient)).any()
-    }
+    found = {path: gradient for (path, _), gradient in zip(parameters, gradients, strict=True) if gradient is not None}
+    moved = {parent_of(path) for path, gradient in found.items() if statistics.as_numpy(subject.array(gradient)).any()}
+    reached = [path for path in found if parent_of(path) in moved]
     return {path for path in wanted if not any(_is(path, other) for other in reached)}
 
 
