@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
-from sick_networks import Framework, digits
+from sick_networks import Framework, digits, finding, mlp
 
 import chainrule as cr
 from chainrule import nn, optim
 from chainrule.doctor import Limits, Severity
+from chainrule.doctor.diagnosis import examination_of
+from chainrule.doctor.experiments import experiments
+from chainrule.doctor.subjects import subject_of
 
 OURS = Framework(nn, optim, lambda a: a, nn.random.manual_seed)
 X, Y = digits(800)
@@ -359,6 +362,18 @@ def test_momentum_that_keeps_a_network_swinging_is_proved_by_the_usual_one_and_s
     first, experiments = of_a_curved_surface(optim.SGD, lr=lr, momentum=momentum)
     assert first == found
     assert "momentum" in [experiment.remedy for experiment in experiments]
+
+
+def test_nothing_else_is_proved_where_a_network_swings_away_from_what_it_had_learned():
+    model, shifted = mlp(OURS, 2), X + np.float32(0.5)
+    optimizer = optim.SGD(model.parameters(), lr=0.0443, momentum=0.994)
+    subject = subject_of(
+        model, F.cross_entropy, (shifted[:64], Y[:64]), optimizer=optimizer, data=(shifted, Y)
+    )  # fmt: skip
+    [tried] = experiments(subject, examination_of(subject), [finding("unscaled-input")])
+    assert tried.later < tried.untreated - 0.05
+    assert tried.remedy == "input-scaling"
+    assert (tried.steps, tried.proves) == (320, False)
 
 
 def test_the_usual_momentum_is_tried_for_as_long_as_slow_swings_take_though_it_is_behind_at_first():

@@ -1,5 +1,6 @@
 """Remedies tried and ranked, and repair: on chainrule's networks, measured against the untreated one."""
 
+import itertools
 import math
 
 import numpy as np
@@ -303,6 +304,20 @@ def test_a_cause_that_no_remedy_reaches_is_the_users_to_mend_and_the_reason_is_t
     assert "bottleneck" in [finding.code for finding in found.report.findings]
     assert found.by_hand.startswith("bottleneck: ")
     assert "does not run with a wider squeeze" in found.by_hand
+
+
+def test_not_to_diverge_is_not_enough_for_a_cure_that_knows_nothing():
+    nn.random.manual_seed(0)
+    widths = [64, *range(32, 24, -1)]
+    hidden = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
+    model = nn.Sequential(*hidden, nn.Linear(widths[-1], 10))
+    for layer in model[::2]:
+        layer.weight.data = 30 * layer.weight.data
+    optimizer = optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    found = repair(model, nn.functional.cross_entropy, (X[:64], Y[:64]), optimizer=optimizer, data=(X, Y), steps=1)
+    assert not found.prescription.untreated.finite
+    assert found.prescription.best.after.steps == 4
+    assert not found.prescription.best.after.tells_nothing
 
 
 def test_a_momentum_that_swings_is_repaired_by_another_optimizer():

@@ -355,6 +355,8 @@ def test_a_batch_that_stays_for_the_steps_sake_does_not_say_that_the_gradient_va
     seen = [layer.error_signal for layer in exam.layers]
     limits = Limits(vanishing=0.5 * seen[0] / seen[-1], fading=2 * seen[0] / seen[-1])
     assert [finding.code for finding in signal.vanishing_gradient(exam, limits)] == found
+    with_data = replace(exam, trials=(*exam.trials, replace(exam.trials[0], kind="data")))  # an experiment tells then
+    assert not [*signal.vanishing_gradient(with_data, limits)]
 
 
 def test_a_learning_rate_that_moves_nothing_is_found():

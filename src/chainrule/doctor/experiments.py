@@ -239,6 +239,10 @@ class _Laboratory:
         self._helped |= {remedy} if helps else set()
         later = self.later if helps else untreated
         proves = _proves(finding.code, treated, untreated, later)
+        if proves and finding.code not in OF_STEPS and _falls_back(untreated, later):
+            self.bench.train(trainee, steps := LONGER * STEPS)
+            treated = trainee.outcome
+            proves = _ahead(treated, later)
         if not proves and self._goes_on(finding, remedy, treated):
             steps, later = LONGER * STEPS, self.later
             self.bench.train(trainee, steps)
@@ -377,6 +381,11 @@ def _answers_otherwise(one: Outcome, other: Outcome) -> bool:
 
 def _by_far(treated: Outcome, untreated: Outcome) -> bool:
     return treated.finite and bool(treated.score.name) and treated.value - max(untreated.value, 0.0) > MUCH
+
+
+def _falls_back(first: Outcome, later: Outcome) -> bool:
+    """Whether a network loses again what it had learned: its steps may be at fault, whatever else is suspected."""
+    return first.finite and (not later.finite or _ahead(first, later))
 
 
 def _knows_nothing(outcome: Outcome) -> bool:

@@ -117,7 +117,7 @@ class Search:
         of_pace = next(iter(self.asked), "") in PACE
         found = not self.silent and self._improve([*self.asked], with_paces=of_pace)
         seeming = self.best
-        if found and seeming is not None and self.untreated.outcome.finite and seeming.after.tells_nothing:
+        if found and seeming is not None and seeming.after.tells_nothing:
             found, self.best = False, None  # however much less its answers cost
         if not found and not self.untreated.outcome.perfect and not self._in_general():
             self.best = self.best or seeming
@@ -167,7 +167,10 @@ class Search:
         """Try what often helps, in all layers, together with other lengths of the steps. Whether to go on from there:
         what only shows in a longer run costs too much to be improved on.
         """
-        if not self._improve(self._general(), everywhere=True, with_paces=True):
+        found = self._improve(self._general(), everywhere=True, with_paces=True)
+        if found and self.best is not None and self.best.after.tells_nothing:
+            found, self.best = False, None
+        if not found:
             if self._longer() and self.best is not None and not self.best.after.perfect:
                 self._finish(self.best, times=1)
             return False
@@ -356,7 +359,7 @@ class Search:
         first = [name for name in self.asked if name not in self.refused][:NAMED]
         named = [entry for name in first for entry in self.tried if entry.cure.remedies == (name,)]
         others = front([entry.trainee for entry in self.tried if entry not in named], FITTED)
-        if not self.untreated.outcome.finite or not self.tried:
+        if not self.tried:
             return False
         for trainee in others:
             self.bench.train(trainee, TWICE * self.bench.steps)
@@ -369,6 +372,7 @@ class Search:
         helped = [entry.cure for entry in self.tried if entry.trainee in ahead and entry.cure.helped]
         if self.silent:
             helped = [cure for cure in helped if _worth(cure.after, before, cure.same_loss)]
+        helped = [cure for cure in helped if not cure.after.tells_nothing] or helped
         self.best = ranked(helped)[0] if helped else None
         return bool(helped)
 

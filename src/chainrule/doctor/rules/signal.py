@@ -30,7 +30,7 @@ def vanishing_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
         return  # a layer that starts at zero on purpose lets nothing through in the first step only
     first, last = seen[0], seen[-1]
     ratio = (first.error_signal or 0.0) / seen[-1].error_signal
-    limit = max(limits.vanishing, limits.fading if _stays(exam) and not steps_go_nowhere(exam, limits) else 0.0)
+    limit = max(limits.vanishing, limits.fading if _fades(exam, limits) else 0.0)
     if not ratio < limit or (limits.suspecting and not ratio < limit * _in_time(seen)):
         return
     weakest = [layer for layer in seen if layer.gain is not None and layer.gain < 0.5]
@@ -47,6 +47,13 @@ def vanishing_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
         f"{first.path}: {_orders(ratio)} less. {_why(seen)}",
         tuple(dict.fromkeys([worst.path, *(layer.path for layer in weakest), first.path])),
     )  # fmt: skip
+
+
+def _fades(exam: Examination, limits: Limits) -> bool:
+    """Whether a signal that gets weaker is told for what is left of the loss: where there are data, an experiment
+    shows what comes of it.
+    """
+    return _stays(exam) and not steps_go_nowhere(exam, limits) and trial_of(exam, "data") is None
 
 
 def _in_time(seen: list[Layer]) -> float:
