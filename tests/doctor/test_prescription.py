@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +11,15 @@ from sick_networks import Framework, digits, examined, finding, mlp, pasted, pre
 from chainrule import nn, optim, tensor
 from chainrule.doctor import DoctorError
 from chainrule.doctor.bench import Outcome, Trainee, better
+from chainrule.doctor.examination import examine
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.pairing import pairing
 from chainrule.doctor.prescription import prescribe, repair
 from chainrule.doctor.remedies.cooldown import cooldown_code
 from chainrule.doctor.report import Report
+from chainrule.doctor.rules import judge
 from chainrule.doctor.scores import Score, score_of
-from chainrule.doctor.search import _best
+from chainrule.doctor.search import Search, _best
 from chainrule.doctor.subjects import subject_of
 
 OURS = Framework(nn, optim, lambda a: a, nn.random.manual_seed)
@@ -318,6 +321,28 @@ def test_not_to_diverge_is_not_enough_for_a_cure_that_knows_nothing():
     assert not found.prescription.untreated.finite
     assert found.prescription.best.after.steps == 4
     assert not found.prescription.best.after.tells_nothing
+
+
+def test_where_nothing_is_learned_yet_a_remedy_is_taken_after_which_nothing_is_found():
+    report = examined(OURS, mlp(OURS, 12, activation="Sigmoid"), X[:64], Y[:64])
+    search = Search.of(report, report.subject, 1, 0, lambda *_: None)
+    search._improve([*search.asked])
+    relief = search._relief()
+    assert relief is not None
+    treated = examine(relief.treatment.subject)
+    assert "vanishing-gradient" in [f.code for f in judge(examine(report.subject), report.limits)]
+    assert "vanishing-gradient" not in [f.code for f in judge(treated, report.limits)]
+    learned = replace(search.untreated.outcome, score=Score("accuracy", 0.5, 0.02, 0.1))
+    search.untreated.outcome = learned
+    assert search._relief() is None
+
+
+def test_what_is_not_proved_to_help_is_not_called_a_repair(deep):
+    _, prescription = deep
+    unproved = next(cure for cure in prescription.cures if not cure.helped)
+    shown = str(replace(prescription, best=unproved))
+    assert "In so many steps nothing is learned with any remedy" in shown
+    assert f"Best: {unproved.name}" not in shown
 
 
 def test_a_momentum_that_swings_is_repaired_by_another_optimizer():

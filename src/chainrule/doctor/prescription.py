@@ -49,7 +49,8 @@ class Prescription:
         untreated: what the network came to without any.
         steps: how long each was trained.
         measured_on: "held-out data" or "the batch".
-        best: the best one that helped; None where none did, or where nothing was found and none is worth it.
+        best: the best one that helped; where none did because nothing is learned in so many steps, one that takes away
+            what was found; else None, also where nothing was found and none is worth it.
     """
 
     cures: tuple[Cure, ...]
@@ -79,7 +80,13 @@ class Prescription:
         if self.best is None:
             return Group(*parts, "", Text("No remedy that was tried helps measurably.", style="yellow"))
         words = [Padding(Text(f"{line}."), (0, 0, 0, 2)) for line in self.best.words]
-        return Group(*parts, "", Text(f"Best: {self.best.name}"), *words)
+        head = Text(f"Best: {self.best.name}")
+        if not self.best.helped:
+            head = Text(f"{_UNDECIDED}. With {self.best.name} nothing is found any more:", style="yellow")
+        return Group(*parts, "", head, *words)
+
+
+_UNDECIDED = "In so many steps nothing is learned with any remedy, nor without"
 
 
 def _figures(outcome: Outcome) -> tuple[str, str, str]:
@@ -133,7 +140,7 @@ class Repair:
         loss_fn: the loss to train it with.
         clip_norm: the norm to clip gradients to in each step; None for no clipping.
         batch_size: how many examples to train it on in each step.
-        cured: whether a remedy helped, or nothing was wrong.
+        cured: whether a remedy helped measurably, or nothing was wrong.
         by_hand: what must be changed in the user's code or data, and where; empty if nothing must.
         summary: the outcome in a sentence.
         words: what was done, a sentence each.
@@ -254,10 +261,11 @@ def repair(
     cured = best.treatment.subject
     made = (cured.model, cured.optimizer, cured.loss_fn, cured.clip_norm, length(cured.batch))
     by_hand = _out_of_reach(report, tried)
-    summary = f"Repaired {_named(report)}: {_gain(tried, best)}." + (
-        f" Still to be done by hand: {by_hand}" if by_hand else ""
-    )
-    return Repair(*made, True, by_hand, summary, best.words, best.code, report, tried)
+    done = f"Repaired {_named(report)}: {_gain(tried, best)}."
+    if not best.helped:
+        done = f"Not proved: {_UNDECIDED.lower()}; with {best.name} {_named(report)} is found no more."
+    summary = done + (f" Still to be done by hand: {by_hand}" if by_hand else "")
+    return Repair(*made, best.helped, by_hand, summary, best.words, best.code, report, tried)
 
 
 def _with_pairing(repaired: Repair, found: Pairing, report: Report) -> Repair:

@@ -120,7 +120,7 @@ class Search:
         if found and seeming is not None and seeming.after.tells_nothing:
             found, self.best = False, None  # however much less its answers cost
         if not found and not self.untreated.outcome.perfect and not self._in_general():
-            self.best = self.best or seeming
+            self.best = self.best or self._relief() or seeming
             return
         for _ in range(MOST - 1):
             if self.best is None or self.best.after.perfect or not self._improve(self._companions(self.best)):
@@ -133,6 +133,23 @@ class Search:
             if not self.best.after.perfect:
                 self._finish(self.best)
             self._stay_ahead(self.best)
+
+    def _relief(self) -> Cure | None:
+        """A cure after which nothing is found any more of what one look at the network shows, where neither has learned
+        anything yet: how long that takes is not known, but no gradient that explodes or dies out makes it shorter.
+        """
+        if self.silent or not (self.untreated.outcome.tells_nothing or not self.untreated.outcome.finite):
+            return None
+        before = self._seen_of(self.bench.subject)
+        alone = [e.cure for e in self.tried if len(e.cure.remedies) == 1 and e.cure.remedies[0] in self.asked]
+        fit = [cure for cure in alone if cure.after.finite and not better(self.untreated.outcome, cure.after)]
+        relieved = [cure for cure in fit if before and not self._seen_of(cure.treatment.subject)]
+        return min(relieved, key=lambda cure: cure.after.cost, default=None)
+
+    def _seen_of(self, subject: Subject) -> list[Finding]:
+        """What one look at a network finds, without training it."""
+        found = judge(_timed(examine(subject), subject), self.limits)
+        return [finding for finding in found if finding.severity >= Severity.WARNING]
 
     def _stay_ahead(self, best: Cure) -> None:
         """Give up a cure that was a little ahead of the untreated network and after twice the steps is so no more."""
