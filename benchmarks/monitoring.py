@@ -1,7 +1,8 @@
 """What watching a training loop costs: `python -m benchmarks.monitoring`.
 
 One training goes on in turns of fifty steps, every second of them inside `cr.monitor(every=50)`. Processor time of
-every step, in one process on one thread.
+every step, on one thread. Where arrays come to lie in memory changes the time of all steps of a process by a percent,
+so each training runs in several processes, one after the other.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from itertools import pairwise  # noqa: E402
+from multiprocessing import get_context  # noqa: E402
 from statistics import median  # noqa: E402
 from typing import Annotated, Any  # noqa: E402
 
@@ -86,8 +88,8 @@ class Overhead:
 
     Attributes:
         share: processor time with a monitor over that without, less one.
-        sample: how many plain steps a watched step takes beyond its own, with what the next one takes for comparing
-            its gradients to it.
+        sample: how many plain steps a watched step takes beyond its own, with what the next one takes where its
+            gradients are compared.
         other: share by which the other steps are slower.
         apart: steps from one that was watched to the next, on average.
         step: seconds of a plain step.
@@ -100,12 +102,12 @@ class Overhead:
     step: float
 
 
-def overhead(case: Network, framework: str, turns: int) -> Overhead:
+def overhead(name: str, framework: str, turns: int) -> Overhead:
     """Measure one network in one framework: medians over all steps of a kind, which a busy machine moves least."""
-    trained = training(case, framework)
+    trained = training(CASES[name], framework)  # type: ignore[arg-type]
     alone: list[float] = []
     looked_at: list[float] = []
-    following: list[float] = []
+    following: dict[bool, list[float]] = {True: [], False: []}  # by whether gradients were compared
     others: list[float] = []
     seconds(trained.step, 5)
     # To the monitor the turns without it are time that passes too, so it gets half the share.
@@ -118,19 +120,31 @@ def overhead(case: Network, framework: str, turns: int) -> Overhead:
         others += rest if due else [first, second, *rest]
         if due:
             looked_at.append(first)
-            following.append(second)
+            following[monitor.history[-1].noise is not None].append(second)
     each, other = median(alone), median(others)
-    sample = median(looked_at) + median(following) - each
+    after = sum(len(times) * median(times) for times in following.values() if times) / len(looked_at)
+    sample = median(looked_at) + after - each
     total = len(others) + 2 * len(looked_at)
     share = (len(looked_at) * (sample + each) + len(others) * other) / total / each - 1
     return Overhead(share, sample / each - 1, other / each - 1, total / len(looked_at), each)
 
 
+def in_processes(count: int, name: str, framework: str, turns: int) -> list[Overhead]:
+    """The same in so many processes of their own, those with the smallest shares first."""
+    alone = get_context("spawn")
+    found = []
+    for _ in range(count):
+        with alone.Pool(1) as pool:
+            found.append(pool.apply(overhead, (name, framework, turns)))
+    return sorted(found, key=lambda overhead: overhead.share)
+
+
 def main(
     turns: Annotated[int, typer.Option(help="How often it trains for fifty steps with a monitor, and without.")] = 40,
+    processes: Annotated[int, typer.Option(help="How many processes do so, one after the other.")] = 5,
     only: Annotated[str, typer.Option(help="Only networks and frameworks with this in their names.")] = "",
 ) -> None:
-    """Print the table."""
+    """Print the table: medians over the processes, and of the shares the least and the largest."""
     table = Table("network", "", "step", "monitor(every=50)", "a look takes", "every", "other steps",
                   box=None, padding=(0, 2))  # fmt: skip
     console = Console(width=120)
@@ -139,10 +153,12 @@ def main(
             if only not in f"{name} {framework}":
                 continue
             console.print(f"{name}, {framework}", style="dim")
-            found = overhead(CASES[name], framework, turns)  # type: ignore[arg-type]
+            found = in_processes(processes, name, framework, turns)
+            middle = {part: median(getattr(one, part) for one in found) for part in Overhead.__annotations__}
             table.add_row(
-                name.split(",")[0], framework, f"{found.step * 1e3:.2f} ms", f"{found.share:+.1%}",
-                f"{found.sample:.2f} steps", f"{found.apart:.0f}", f"{found.other:+.1%}",
+                name.split(",")[0], framework, f"{middle['step'] * 1e3:.2f} ms",
+                f"{middle['share']:+.1%} ({found[0].share:+.1%} to {found[-1].share:+.1%})",
+                f"{middle['sample']:.2f} steps", f"{middle['apart']:.0f}", f"{middle['other']:+.1%}",
             )  # fmt: skip
     console.print(table)
 

