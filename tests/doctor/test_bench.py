@@ -69,6 +69,18 @@ def test_a_copy_warms_up_like_the_schedule_while_its_rate_is_the_schedules(facto
     assert reached == pytest.approx(0.4 if warms_up else factor * first)
 
 
+def test_a_copy_comes_to_rest_at_a_tenth_of_its_rate_and_swings_no_more():
+    here = bench(patient())
+    swinging, resting = here.trainee(patient(lr=1.0)), here.trainee(patient(lr=1.0))
+    for trainee in (swinging, resting):
+        here.train(trainee, 40)
+    here.train(swinging, 80)
+    here.cool(resting, 80)
+    assert resting.copy.optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+    assert (swinging.outcome.steps, resting.outcome.steps) == (80, 80)
+    assert resting.outcome.loss < swinging.outcome.loss
+
+
 def test_training_a_copy_leaves_the_network_and_the_random_numbers_as_they_were():
     subject = patient()
     before, drawn = [numbers(p) for _, p in subject.parameters()], nn.random.get_rng_state()

@@ -18,7 +18,7 @@ from chainrule.doctor.examination import examine
 from chainrule.doctor.scores import NONE, Score, measured
 from chainrule.doctor.subjects import DoctorError, Subject
 from chainrule.doctor.through_time import through_time
-from chainrule.doctor.training import Progress, Split, length, train, warming_up
+from chainrule.doctor.training import Progress, Split, cooling, length, train, warming_up
 
 LESS = 0.8
 """A loss of the same kind must fall to this share of another copy's to count as better."""
@@ -172,6 +172,12 @@ class Bench:
                 done = until
         reached = replace(seen[-1][1], value=float(np.min([score.value for _, score in seen])))
         trainee.outcome = Outcome(before.start, float(np.max([x for x, _ in seen])), reached, before.flow, steps)
+
+    def cool(self, trainee: Trainee, steps: int) -> None:
+        """Train a copy on with shorter and shorter steps, until it has had so many: as a training ends."""
+        if trainee.copy is not None:
+            cooling(trainee.copy, max(steps - trainee.outcome.steps, 1))
+        self.train(trainee, steps)
 
     def _trained(self, copy: Subject, batches: Iterator[Any], steps: int) -> bool:
         """Whether all steps could be made and stayed finite."""

@@ -15,7 +15,6 @@ from chainrule.doctor.examination import examine
 from chainrule.doctor.finding import Finding, Severity
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.measurements import Examination
-from chainrule.doctor.rates import full_rate
 from chainrule.doctor.remedies import CannotApply, Treatment, apply
 from chainrule.doctor.remedies.steps import paces
 from chainrule.doctor.report import Report
@@ -40,9 +39,6 @@ MUCH_LESS, WORTH = 0.5, 0.03
 
 NAMED = 2
 """So many of the remedies that findings ask for get these further steps whatever their first ones brought."""
-
-GOOD = 0.9
-"""A score from which on a network is nearly where it will come to."""
 
 FAR_AHEAD = 0.1
 """A cure whose score is so much higher than the untreated network's is not overtaken by it in the next steps."""
@@ -152,14 +148,12 @@ class Search:
         return [finding for finding in found if finding.severity >= Severity.WARNING]
 
     def _stay_ahead(self, best: Cure) -> None:
-        """Give up a cure that was a little ahead of the untreated network and after twice the steps is so no more."""
+        """Give up a cure that was a little ahead of the untreated network, and is so no more when both came to rest."""
         shown = self.untreated.outcome
         if not shown.finite or not best.same_loss or best.after.value > shown.value + FAR_AHEAD:
             return
-        cured = self._trainee(best)
-        for trainee in (self.untreated, cured):
-            self.bench.train(trainee, max(TWICE * self.bench.steps, cured.outcome.steps))
-        if not better(cured.outcome, self.untreated.outcome):
+        cured, untreated = (self._ended(trainee, TWICE) for trainee in (self._trainee(best), self.untreated))
+        if not better(cured.outcome, untreated.outcome):
             self.best = None
         self.untreated.outcome = shown
 
@@ -288,6 +282,9 @@ class Search:
     def _finish(self, base: Cure, times: int = TWICE) -> None:
         """Train on the best cure, those that came close to it, and it with other learning rates and with Adam, until
         they have had so many times the steps.
+
+        If they are to have more, they come to rest in the last of them, as at the end of a training: what still swings
+        may be ahead or behind by chance, and long steps come further.
         """
         trained = [entry for entry in self.tried if entry.cure.after.steps == self.bench.steps]
         rivals = [entry for entry in trained if self._rivals(entry.cure)]
@@ -295,25 +292,22 @@ class Search:
         self._race(made)
         entries = [*made, *rivals]
         ahead = front([entry.trainee for entry in entries], FITTED)
-        unchanged = self._trainee(base)
-        for trainee in (*ahead, unchanged):
-            self.bench.train(trainee, times * self.bench.steps)
-        chosen = _best(ahead, unchanged)
-        if times == TWICE and any(name in PACE for name in base.remedies):
-            chosen = self._after_longer(chosen, [*ahead, unchanged])
+        trainees = [self._trainee(base), *ahead]
+        ended = [self._ended(trainee, times) for trainee in trainees]
+        chosen = trainees[ended.index(_best(ended[1:], ended[0]))]
         self.best = next((entry.cure for entry in entries if entry.trainee is chosen), base)
 
-    def _after_longer(self, first: Trainee, others: Sequence[Trainee]) -> Trainee:
-        """The best where rates were at fault, or the best with shorter steps, if it is still far from good: whichever
-        is better after four times the steps.
-        """
-        shorter = [t for t in _equipped_like(first, others) if full_rate(t.subject) < full_rate(first.subject)]
-        if not shorter or not first.outcome.score.name or first.outcome.value > GOOD:
-            return first
-        rival = min(shorter, key=lambda trainee: order(trainee.outcome))
-        for trainee in (first, rival):
-            self.bench.train(trainee, LONGER * self.bench.steps)
-        return min((first, rival), key=lambda trainee: order(trainee.outcome))
+    def _ended(self, trainee: Trainee, times: int) -> Trainee:
+        """A copy of the same network that has come to rest after so many times the steps; itself after no more."""
+        steps = self.bench.steps
+        if times == 1:
+            self.bench.train(trainee, steps)
+            return trainee
+        if trainee.outcome.steps != steps:
+            trainee = self.bench.trainee(trainee.subject)
+            self.bench.train(trainee, steps)
+        self.bench.cool(trainee, times * steps)
+        return trainee
 
     def _rivals(self, cure: Cure) -> bool:
         """Whether a cure helped too, can be compared with the best one, and was not clearly outdone by it."""
@@ -406,15 +400,6 @@ def _best(others: Sequence[Trainee], base: Trainee) -> Trainee:
     first = min([base, *others], key=lambda trainee: order(trainee.outcome))
     level = order(base.outcome)[0] == order(first.outcome)[0] and base.outcome.cost <= EVEN * first.outcome.cost
     return base if level else first
-
-
-def _equipped_like(first: Trainee, trainees: Sequence[Trainee]) -> list[Trainee]:
-    """Those with the same optimiser: rates of different ones cannot be compared."""
-    return [t for t in trainees if _optimizer(t.subject) == _optimizer(first.subject)]
-
-
-def _optimizer(subject: Subject) -> str:
-    return str(subject.optimizer_options.get("name", ""))
 
 
 def _worth(after: Outcome, before: Outcome, same_loss: bool) -> bool:

@@ -126,9 +126,14 @@ def falling(subject: Subject, steps: int) -> Subject:
     Where it leads cannot be seen from its first rate, but most end so (Loshchilov and Hutter 2017, "SGDR", equation 5),
     and a network that swings at its full rate comes to rest then.
     """
-    for group in () if subject.optimizer is None else subject.optimizer.param_groups:
-        if "initial_lr" in group:
-            group["fallen"], group["falls"] = 0, steps
+    scheduled = subject.optimizer is not None and any("initial_lr" in group for group in subject.optimizer.param_groups)
+    return cooling(subject, steps) if scheduled else subject
+
+
+def cooling(subject: Subject, steps: int) -> Subject:
+    """The subject, whose rates fall so from now on, whatever schedule there is."""
+    for group in subject.optimizer.param_groups:
+        group["fallen"], group["falls"] = 0, steps
     return subject
 
 
