@@ -195,7 +195,8 @@ def _listen(made: torch.Tensor, hear: Callable[[Any], None]) -> None:
 
 def _seen(x: torch.Tensor) -> Any:
     """The array in a tensor, to be looked at."""
-    x = x.detach()
+    if x.requires_grad:
+        x = x.detach()
     return x.numpy() if x.is_cpu and x.dtype in _KNOWN_TO_NUMPY else statistics.on_host(x)
 
 
