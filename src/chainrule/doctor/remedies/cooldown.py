@@ -23,6 +23,6 @@ def cooldown_code(groups: Sequence[Mapping[str, Any]]) -> str:
     if not groups or any("lr" not in group or "initial_lr" in group for group in groups):
         return ""
     return (
-        "# in a training of so many steps, with scheduler.step() after each optimizer.step():  scheduler = \\\n"
+        "# over a training of `steps` steps, with scheduler.step() after each optimizer.step():  scheduler = \\\n"
         f"#     optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, min(1.0, {PARTS} * (1 - step / steps))))"
     )
