@@ -131,7 +131,11 @@ def falling(subject: Subject, steps: int) -> Subject:
 
 
 def cooling(subject: Subject, steps: int) -> Subject:
-    """The subject, whose rates fall so from now on, whatever schedule there is."""
+    """The subject, whose rates fall to a tenth in so many steps, along half a cosine, with a schedule or without.
+
+    The same fall serves copies that are compared after coming to rest; the training to come has one to nothing, see
+    `remedies.cooldown`.
+    """
     for group in subject.optimizer.param_groups:
         group["fallen"], group["falls"] = 0, steps
     return subject

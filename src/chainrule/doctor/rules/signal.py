@@ -50,8 +50,9 @@ def vanishing_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
 
 
 def _fades(exam: Examination, limits: Limits) -> bool:
-    """Whether a signal that gets weaker is told for what is left of the loss: where there are data, an experiment
-    shows what comes of it.
+    """Whether a signal that only gets weaker counts as vanishing, because the loss on one batch stays.
+
+    Where there are data it does not: it is suspected then, and an experiment shows what comes of it.
     """
     return _stays(exam) and not steps_go_nowhere(exam, limits) and trial_of(exam, "data") is None
 
