@@ -414,10 +414,17 @@ def transformer(f: Framework, problem: Problem, *, width: int = 24, layers: int 
     return Transformer()
 
 
-def character_transformer(f: Framework, problem: Problem, *, width: int = 24, layers: int = 2) -> Any:
-    """Characters through blocks of hand-written attention, read at the last one."""
+def character_transformer(
+    f: Framework, problem: Problem, *, width: int = 24, layers: int = 2, earlier_only: bool = False
+) -> Any:
+    """Characters through blocks of hand-written attention, read at the last one.
+
+    With `earlier_only` each looks at those before it: the first one has none, and its softmax is of nothing but −∞.
+    """
     nn: Any = f.nn
     F = f.functional
+    before = np.tri(problem.features, k=-1, dtype=bool)
+    mask = np.where(before, 0.0, -np.inf).astype(np.float32)
     places = np.random.default_rng(0).normal(0, 0.1, (problem.features, width))
 
     class Attention(nn.Module):
@@ -430,6 +437,7 @@ def character_transformer(f: Framework, problem: Problem, *, width: int = 24, la
 
         def forward(self, x: Any) -> Any:
             scores = self.query(x) @ self.key(x).swapaxes(1, 2) / width**0.5
+            scores = scores + f.tensor(mask) if earlier_only else scores
             return self.out(F.softmax(scores, dim=-1) @ self.value(x))
 
     class Block(nn.Module):

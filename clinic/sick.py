@@ -225,7 +225,13 @@ def _non_finite() -> Iterator[Sickness]:
     yield sick(fault, "log-of-zero", "mlp-digits", network=broken.logarithm_of_pixels, layers=("0",))
     yield sick(fault, "zero-by-zero", "mlp-digits-tanh", network=broken.scaled_by_spread, layers=("scale",))
     yield sick(fault, "sqrt-of-zero", "mlp-blobs", network=broken.distances_to_examples, layers=("distances",))
-    yield sick(fault, "masked-out", "transformer-text", network=broken.masked_out, layers=("attention",))
+    yield sick(
+        fault,
+        "masked-out",
+        "transformer-text",
+        network=partial(networks.character_transformer, earlier_only=True),
+        layers=("blocks.0.attention",),
+    )
     yield sick(
         fault,
         "exp-overflow",

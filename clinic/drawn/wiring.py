@@ -118,7 +118,7 @@ def non_finite(plan: Plan, rng: np.random.Generator) -> Change:
         return change("gaps", {"prepare": data.with_gaps(between(rng, 1e-3, 0.05))})
     if kind == "mask":
         only(plan.architecture == "transformer" and plan.data == "text")
-        return change("masked-out", {"network": broken.masked_out}, ("attention",))
+        return change("masked-out", {"network": plan.network(earlier_only=True)}, ("blocks.0.attention",))
     if kind == "loss":
         only(plan.task == "numbers")
         return change("log-of-output", {"loss": losses.squared_difference_of_logarithms})

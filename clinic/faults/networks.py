@@ -386,41 +386,6 @@ def distances_to_examples(f: Framework, problem: Problem) -> Any:
     return RadialBasis()
 
 
-def masked_out(f: Framework, problem: Problem) -> Any:
-    """Attention to earlier characters only: the first one has none, and its softmax is that of nothing but −∞."""
-    nn: Any = f.nn
-    F = f.functional
-    width = 24
-    steps = problem.features
-    mask = np.where(np.tri(steps, k=-1, dtype=bool), 0.0, -np.inf).astype(np.float32)
-
-    class CausalAttention(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.query = nn.Linear(width, width)
-            self.key = nn.Linear(width, width)
-            self.value = nn.Linear(width, width)
-
-        def forward(self, x: Any) -> Any:
-            scores = self.query(x) @ self.key(x).swapaxes(1, 2) / width**0.5
-            return F.softmax(scores + f.tensor(mask), dim=-1) @ self.value(x)
-
-    class CausalTransformer(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embed = nn.Embedding(len(ALPHABET), width)
-            self.norm = nn.LayerNorm(width)
-            self.attention = CausalAttention()
-            self.out = nn.Linear(width, problem.outputs)
-
-        def forward(self, x: Any) -> Any:
-            x = self.embed(x)
-            x = x + self.attention(self.norm(x))
-            return self.out(x.mean(1))
-
-    return CausalTransformer()
-
-
 # Unable to learn a batch --------------------------------------------------------------------------------------------
 
 

@@ -337,6 +337,15 @@ def test_where_nothing_is_learned_yet_a_remedy_is_taken_after_which_nothing_is_f
     assert search._relief() is None
 
 
+def test_where_nothing_helps_what_is_asked_for_first_is_tried_with_other_rates_and_optimizers_too():
+    classes = np.random.default_rng(0).integers(0, 10, len(Y))  # of which nothing can be learned
+    report = examined(OURS, mlp(OURS, 12, activation="Sigmoid"), X, classes)
+    search = Search.of(report, report.subject, 2, 0, lambda *_: None)
+    search.run()
+    first = next(name for name in search.asked if name not in search.refused)
+    assert {f"{first} + learning-rate", f"{first} + optimizer"} <= {cure.name for cure in search.cures}
+
+
 def test_what_is_not_proved_to_help_is_not_called_a_repair(deep):
     _, prescription = deep
     unproved = next(cure for cure in prescription.cures if not cure.helped)

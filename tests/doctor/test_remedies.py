@@ -203,6 +203,18 @@ def test_other_rates_are_those_around_the_one_that_a_warm_up_leads_to_and_start_
     assert not any("warm_up" in other.optimizer_options for other in tried)
 
 
+@pytest.mark.parametrize(("norm", "kept"), [(None, None), (0.01, None), (2.0, 2.0)])
+def test_adam_keeps_a_clipping_that_cuts_off_only_what_is_unusual(norm, kept):
+    model = mlp(OURS)
+    given = {"optimizer": optim.SGD(model.parameters(), lr=0.1), "clip_norm": norm}
+    subject = OURS.subject(model, nn.functional.cross_entropy, X[:64], Y[:64], **given)
+    with_adam = [treatment for name, treatment in paces(subject) if name == "optimizer"]
+    assert with_adam
+    for treatment in with_adam:
+        assert treatment.subject.clip_norm == kept
+        assert ("nothing clipped" in treatment.words[0]) == (norm != kept)
+
+
 def test_longer_batches_are_drawn_from_the_data():
     subject = cured(*sick(OURS, "batch-size")[:1], "batch-size", "dead-batchnorm").subject
     x, y = subject.batch
@@ -572,6 +584,25 @@ def test_vectors_far_from_the_usual_size_are_drawn_anew_with_everything_else():
     nn.init.normal_(model.vectors.weight, 0, 30)
     treated = cured(examined(OURS, model, WORDS, CLASSES), "initialization", "wrong-initialization").subject.model
     assert 0.9 < numbers(treated.vectors.weight).std() < 1.1
+
+
+class Spelled(nn.Module):
+    """Vectors of words through a plain recurrent layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.vectors, self.rnn, self.out = nn.Embedding(50, 8), nn.RNN(8, 8, batch_first=True), nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.out(self.rnn(self.vectors(x))[0][:, -1])
+
+
+def test_a_recurrent_layer_is_drawn_anew_for_the_vectors_that_were_drawn_with_it():
+    model = Spelled()
+    nn.init.constant_(model.vectors.weight, 1e-3)
+    treated = cured(examined(OURS, model, WORDS, CLASSES), "initialization", "wrong-initialization").subject.model
+    states = numbers(treated.rnn(treated.vectors(WORDS))[0])
+    assert 0.1 < np.sqrt((states[:, -1] ** 2).mean()) < 0.4
 
 
 def test_a_normalization_of_a_single_number_is_taken_out_and_slow_statistics_are_made_anew():

@@ -253,6 +253,26 @@ def test_a_gradient_that_is_not_finite_is_traced_to_the_operation_it_goes_back_t
     assert (first.code, first.evidence["operation"], first.evidence["direction"]) == ("non-finite", "sqrt", "backward")
 
 
+@pytest.mark.parametrize(("first", "operation"), [(0, "softmax"), (1, "log")])
+def test_infinities_that_a_mask_is_made_of_are_meant_and_those_of_a_logarithm_are_not(first, operation):
+    mask = np.where(np.tri(5, k=-1, dtype=bool), 0, -np.inf).astype(np.float32)
+    mask[0, :first] = 0  # where there is something for the first row, nothing is wrong with the mask
+
+    class Masked(nn.Module):
+        def __init__(self):
+            self.embed, self.out = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            x = self.embed(x.reshape(-1, 5, 4))
+            weights = F.softmax((x @ x.swapaxes(1, 2) + mask) / 2, dim=-1)
+            logits = self.out((weights @ x).mean(1))
+            return logits if first == 0 else logits + np.log(F.relu(logits))
+
+    found = cr.diagnose(Masked(), F.cross_entropy, (X, CLASSES)).findings[0]
+    assert (found.code, found.evidence["operation"]) == ("non-finite", operation)
+    assert ("infinite ones" in found.cause) == (operation == "softmax")
+
+
 def with_gaps(rows, columns):
     inputs = X.copy()
     inputs[np.ix_(rows, columns)] = np.nan

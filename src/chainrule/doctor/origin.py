@@ -17,6 +17,10 @@ from chainrule.doctor.measurements import Gaps, Origin, Spread
 from chainrule.doctor.observation import Event, Given, Observer, Slope
 from chainrule.doctor.subjects import Subject, leaves, parts
 from chainrule.doctor.training import length, loss_of, take
+from chainrule.doctor.vocabulary import canonical
+
+MASKING = frozenset({"add", "subtract", "where", "masked_fill"})
+"""What masks are put on with: −∞ from them is meant, for a softmax makes 0 of it."""
 
 
 def find_origin(subject: Subject) -> Origin | None:
@@ -36,7 +40,7 @@ def find_origin(subject: Subject) -> Origin | None:
             for (path, _), gradient in zip(subject.parameters(), found, strict=True):
                 if gradient is not None and not all_finite(gradient):
                     tracer.blame_reader_of_parameter(path)
-    return tracer.origin
+    return tracer.origin or tracer.masked
 
 
 def find_gaps(subject: Subject) -> Origin | None:
@@ -95,9 +99,15 @@ def _rows_with_gaps(array: Any) -> np.ndarray:
 
 @dataclass
 class _Tracer(Observer):
-    """An observer that looks at every value, and remembers who made the first that is not finite."""
+    """An observer that looks at every value, and remembers who made the first that is not finite.
+
+    Attributes:
+        origin: the operation that is to blame; None for none.
+        masked: the first one that only put a mask on.
+    """
 
     origin: Origin | None = None
+    masked: Origin | None = None
     _lines: dict[int, str] = field(default_factory=dict)
     _given: dict[int, tuple[Spread, ...]] = field(default_factory=dict)
 
@@ -113,18 +123,25 @@ class _Tracer(Observer):
     ) -> Event | None:
         event = super().operation(name, inputs, outputs, listen, None, path, parameters)
         where = self.path if path is None else path
-        if self.origin is None and not all(all_finite(array) for _, array in outputs if array is not None):
-            self.origin = Origin(name, where, _users_line(), "forward", _spreads(inputs))
+        self._check(name, where, _arrays(inputs), _arrays(outputs))
         if event is not None and listen is not None:
             self._lines[event.number] = _users_line()
-            self._given[event.number] = _spreads(inputs)
+            self._given[event.number] = _spreads(_arrays(inputs))
             listen(lambda g: self._came_back(event, g))
         return event
 
     def unrecorded(self, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-        if self.origin is None and not all(all_finite(array) for array in outputs):
-            given = tuple(statistics.spread(array) for array in inputs)
-            self.origin = Origin(name, self.path, _users_line(), "forward", given)
+        self._check(name, self.path, inputs, outputs)
+
+    def _check(self, name: str, path: str, given: Sequence[Any], made: Sequence[Any]) -> None:
+        if self.origin is not None or all(map(all_finite, made)):
+            return
+        origin = Origin(name, path, _users_line(), "forward", _spreads(given))
+        may_mask = canonical(name) in MASKING or not all(map(all_finite, given))
+        if may_mask and all(map(_is_masked, made)):
+            self.masked = self.masked or origin
+        else:
+            self.origin = origin
 
     def _came_back(self, event: Event, cotangent: Any) -> None:
         if self.origin is None and not all_finite(cotangent):
@@ -144,8 +161,18 @@ class _Tracer(Observer):
             )  # fmt: skip
 
 
-def _spreads(inputs: Sequence[tuple[Hashable, Any]]) -> tuple[Spread, ...]:
-    return tuple(statistics.spread(array) for _, array in inputs if array is not None)
+def _arrays(values: Sequence[tuple[Hashable, Any]]) -> list[Any]:
+    return [array for _, array in values if array is not None]
+
+
+def _spreads(arrays: Sequence[Any]) -> tuple[Spread, ...]:
+    return tuple(map(statistics.spread, arrays))
+
+
+def _is_masked(array: Any) -> bool:
+    """Whether all that is not finite in it is −∞."""
+    values = statistics.as_numpy(array)
+    return bool((np.isfinite(values) | np.isneginf(values)).all())
 
 
 def _users_line() -> str:

@@ -246,6 +246,8 @@ class Search:
                 made.append(self._entry(name, treatment, findings))
         if with_paces:
             made += [self._entry(name, treatment, []) for name, treatment in paces(subject, far=everywhere)]
+        if everywhere:
+            made += self._named_paced()
         self._race([*made, *(again := self._with_adam(made))])
         made += again
         before = self.untreated.outcome if base is None else base.after
@@ -254,6 +256,19 @@ class Search:
             self.best = self._ahead(found)
             self.stages.append(self.best)
         return bool(found)
+
+    def _named_paced(self) -> list[_Tried]:
+        """What the first findings ask for, with other lengths of the steps: at the own one it may bring nothing."""
+        return [
+            self._entry(name, treatment, [], entry.cure)
+            for entry in self._named()
+            for name, treatment in paces(entry.cure.treatment.subject)
+        ]
+
+    def _named(self) -> list[_Tried]:
+        """The first remedies that findings ask for, each by itself."""
+        first = [name for name in self.asked if name not in self.refused][:NAMED]
+        return [entry for name in first for entry in self.tried if entry.cure.remedies == (name,)]
 
     def _ahead(self, cures: Sequence[Cure]) -> Cure:
         """The best of several; where another one has the lowest loss, whichever is better after twice the steps."""
@@ -367,8 +382,7 @@ class Search:
         What the first finding asks for is among them: a network that knows nothing yet cannot show by its loss which
         remedy will tell.
         """
-        first = [name for name in self.asked if name not in self.refused][:NAMED]
-        named = [entry for name in first for entry in self.tried if entry.cure.remedies == (name,)]
+        named = self._named()
         others = front([entry.trainee for entry in self.tried if entry not in named], FITTED)
         if not self.tried:
             return False

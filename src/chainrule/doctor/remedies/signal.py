@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from chainrule.doctor.examination import examine
 from chainrule.doctor.measurements import Examination, Layer
 from chainrule.doctor.remedies import recurrent
 from chainrule.doctor.remedies.surgery import CannotApply, Surgery, parent_of
@@ -22,9 +24,11 @@ def initialization(surgery: Surgery) -> None:
     if surgery.where and all(layer.kind == "embedding" for layer in surgery.layers()) and _draw_tables(surgery):
         return
     layers = _to_initialize(surgery)
+    is_all = len(layers) == sum(layer.kind != "embedding" for layer in surgery.exam.layers)
+    if is_all and _draw_tables(surgery):  # what the layers are given is as large as the tables now
+        surgery.exam = replace(examine(surgery.subject), time=surgery.exam.time)
+        layers = _to_initialize(surgery)
     initialize(surgery, [(layer, layer.activation.name if layer.activation else "linear") for layer in layers])
-    if len(layers) == sum(layer.kind != "embedding" for layer in surgery.exam.layers):
-        _draw_tables(surgery)
 
 
 LARGE_TABLE = 0.5

@@ -139,9 +139,23 @@ def optimizer(surgery: Surgery) -> None:
     if str(options.get("name", "")).startswith("Adam"):
         raise CannotApply(f"it is {options['name']} already")
     found = tune(subject, surgery.batches, surgery.steps, surgery.seed, surgery.progress)
-    surgery.subject = adam(subject, float(number(found)))
-    old = f" instead of {options['name']}" if options else ""
-    surgery.words.append(f"Adam with learning rate {number(found)}{old}, nothing clipped")
+    surgery.subject, words = _with_adam(subject, float(number(found)))
+    surgery.words.append(words)
+
+
+def _with_adam(subject: Subject, rate: float) -> tuple[Subject, str]:
+    """The subject with Adam, and that in words.
+
+    Clipping stays where it only cuts off what is unusual: one step that is far too long ends a training with Adam, too.
+    """
+    options, clip = subject.optimizer_options, subject.clip_norm
+    words = f"Adam with learning rate {number(rate)}" + (f" instead of {options['name']}" if options else "")
+    made = adam(subject, rate)
+    if clip is None:
+        return made, words
+    if clip < USUAL_NORM:
+        return made, f"{words}, nothing clipped"
+    return made.with_(clip_norm=clip), words
 
 
 RATES = (1e-3, 3e-3, 1e-2)
@@ -166,8 +180,6 @@ def paces(subject: Subject, rates: Sequence[float] = RATES, far: bool = False) -
         copy = subject.copy()
         made.append(("learning-rate", Treatment(own_optimizer(copy, float(number(rate))), (words,), (), ())))
     for rate in () if is_adam else rates:
-        words = (
-            f"Adam with learning rate {number(rate)} instead of {subject.optimizer_options['name']}, nothing clipped"
-        )
-        made.append(("optimizer", Treatment(adam(subject.copy(), rate), (words,), (), ())))
+        copy, words = _with_adam(subject.copy(), rate)
+        made.append(("optimizer", Treatment(copy, (words,), (), ())))
     return made

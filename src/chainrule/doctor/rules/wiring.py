@@ -21,6 +21,7 @@ def non_finite(exam: Examination, limits: Limits) -> Iterator[Finding]:
         return
     given = origin.inputs[0] if origin.inputs else None
     fed = "" if given is None else f" from numbers between {number(given.smallest)} and {number(given.largest)}"
+    fed += " and infinite ones" if given is not None and given.not_finite else ""
     where = f" in {origin.path}" if origin.path else ""
     gaps = origin.gaps
     figures = {} if gaps is None else {"examples": gaps.examples, "first": gaps.first, "features": gaps.features}
