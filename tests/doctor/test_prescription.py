@@ -10,7 +10,7 @@ from sick_networks import Framework, digits, examined, finding, mlp, pasted, pre
 
 from chainrule import nn, optim, tensor
 from chainrule.doctor import DoctorError
-from chainrule.doctor.bench import Outcome, Trainee, better
+from chainrule.doctor.bench import Bench, Outcome, Trainee, better
 from chainrule.doctor.examination import examine
 from chainrule.doctor.limits import Limits
 from chainrule.doctor.pairing import pairing
@@ -400,6 +400,20 @@ def test_what_diagnosis_is_silent_about_is_searched_for_all_the_same(monkeypatch
     )
     assert "ReLU put after 0, 1: without it, all layers together are one" in found.words
     assert found.prescription.best.after.score.value > found.prescription.untreated.score.value + 0.2
+
+
+@pytest.mark.parametrize(("accuracy", "waited_for"), [(0.1, [2, 2]), (0.6, [2, 2, 4, 4])])
+def test_a_network_that_is_far_behind_a_cured_one_is_not_waited_for(monkeypatch, accuracy, waited_for):
+    report = examined(OURS, mlp(OURS), X, Y)
+    search = Search.of(report, report.subject, 1, 0, lambda *_: None)
+    search._improve([], with_paces=True)
+    first = search.tried[0]
+    first.trainee.outcome = Outcome(2.3, 0.1, Score("accuracy", 0.95, 0.03, 0.1), None, 1)
+    search.untreated.outcome = Outcome(2.3, 2.3, Score("accuracy", accuracy, 0.03, 0.1), None, 1)
+    trained = []
+    monkeypatch.setattr(Bench, "train", lambda bench, trainee, steps: trained.append(steps))
+    assert search._lasts(first.cure, search.untreated, (2, 4))
+    assert trained == waited_for
 
 
 @pytest.mark.parametrize(

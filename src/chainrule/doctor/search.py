@@ -43,6 +43,9 @@ NAMED = 2
 FAR_AHEAD = 0.1
 """A cure whose score is so much higher than the untreated network's is not overtaken by it in the next steps."""
 
+FAR_BEHIND = 0.5
+"""A network whose score is so much lower than a cured one's is on a plateau, and nobody knows how long it lasts."""
+
 PACE = ("momentum", "learning-rate", "optimizer")
 """What fits the length of the steps; it comes last."""
 
@@ -198,7 +201,8 @@ class Search:
 
     def _lasts(self, cure: Cure | None, before: Trainee, times: Sequence[int]) -> bool:
         """Whether a cure that nothing asked for makes as much of a difference as a fault does, and still does later:
-        most healthy networks learn a little faster with one remedy or other, and are none the better for it.
+        most healthy networks learn a little faster with one remedy or other, and are none the better for it. One that
+        is far behind may catch up as well, but is not waited for.
         """
         if cure is None:
             return False
@@ -208,6 +212,8 @@ class Search:
                 self.bench.train(trainee, steps)
             if not _worth(after.outcome, before.outcome, cure.remedies[-1] != "loss"):
                 return False
+            if after.outcome.value - before.outcome.value > FAR_BEHIND:
+                return True
         return True
 
     def _trainee(self, cure: Cure) -> Trainee:
