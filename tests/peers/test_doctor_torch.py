@@ -104,6 +104,24 @@ def test_a_loss_under_no_grad_depends_on_nothing():
     assert (first.code, first.evidence["recorded"]) == ("detached-graph", False)
 
 
+@pytest.mark.parametrize(
+    "masked", [lambda s: s.masked_fill(torch.ones_like(s).triu().bool(), -math.inf),
+               lambda s: s + torch.full((3, 3), -math.inf).triu()]
+)  # fmt: skip
+def test_a_mask_that_leaves_a_row_nothing_breaks_in_the_softmax_not_where_it_is_put_on(masked):
+    class Attention(tnn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.out = tnn.Linear(2, 4), tnn.Linear(4, 3)
+
+        def forward(self, x):
+            x = self.embed(x.reshape(-1, 3, 2))
+            return self.out((masked(x @ x.mT).softmax(-1) @ x).mean(1))
+
+    finding = cr.diagnose(Attention(), CROSS_ENTROPY, BATCH).findings[0]
+    assert (finding.code, finding.evidence["operation"]) == ("non-finite", "softmax")
+
+
 def test_activations_in_place_are_measured_before_they_overwrite():
     model = tnn.Sequential(tnn.Linear(6, 16), tnn.ReLU(inplace=True), tnn.Linear(16, 3))
     layer = examine(subject_of(model, CROSS_ENTROPY, BATCH)).layers[0]

@@ -137,7 +137,7 @@ class _Tracer(Observer):
         if self.origin is not None or all(map(all_finite, made)):
             return
         origin = Origin(name, path, _users_line(), "forward", _spreads(given))
-        may_mask = canonical(name) in MASKING or not all(map(all_finite, given))
+        may_mask = canonical(name) in MASKING or not given or not all(map(all_finite, given))  # without any: full
         if may_mask and all(map(_is_masked, made)):
             self.masked = self.masked or origin
         else:
