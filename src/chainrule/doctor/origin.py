@@ -134,10 +134,11 @@ class _Tracer(Observer):
         self._check(name, self.path, inputs, outputs)
 
     def _check(self, name: str, path: str, given: Sequence[Any], made: Sequence[Any]) -> None:
+        """Blame an operation for what is not finite in what it makes, if nobody was blamed yet and it is no mask."""
         if self.origin is not None or all(map(all_finite, made)):
             return
         origin = Origin(name, path, _users_line(), "forward", _spreads(given))
-        may_mask = canonical(name) in MASKING or not given or not all(map(all_finite, given))  # without any: full
+        may_mask = canonical(name) in MASKING or not given or not all(map(all_finite, given))  # full is given nothing
         if may_mask and all(map(_is_masked, made)):
             self.masked = self.masked or origin
         else:
