@@ -12,7 +12,6 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from scipy.linalg.blas import snrm2
 
 from chainrule.core.namespace import namespace_of
 from chainrule.doctor.measurements import Histogram, Spread
@@ -197,10 +196,6 @@ def norm(x: Any) -> float:
     x = floating(x)
     if isinstance(x, np.ndarray):
         flat = x.ravel(order="K")  # transposed ones are not copied
-        if 0 < flat.size <= _FEW and flat.dtype == np.float32:
-            size = float(snrm2(flat))
-            if size < math.inf:
-                return size
         square = float(np.vdot(flat, flat))  # `dot` warns of overflow, and not to be warned takes its time
     else:
         flat = namespace_of(x).reshape(x, (-1,))
@@ -215,10 +210,6 @@ def norm(x: Any) -> float:
         return scale
     flat = flat / scale
     return scale * math.sqrt(float(flat @ flat))
-
-
-_FEW = 16384
-"""Up to so many numbers, BLAS's careful norm takes less time than a product and the care around it."""
 
 
 def overall(arrays: Iterable[Any]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -65,13 +65,15 @@ class TorchSubject(Subject):
 
     @contextmanager
     def observing(self, observer: Observer, root: bool = True) -> Iterator[None]:
-        with all_removed([]) as hooks, _Mode(observer):
+        notes = _Notes(observer)
+        with all_removed([]) as hooks, _Mode(notes):
             for path, module in self.modules():
                 if not (path or root):
                     continue
-                hooks.append(module.register_forward_pre_hook(partial(_enter, observer, path)))
-                hooks.append(module.register_forward_hook(partial(_leave, observer, path)))
+                hooks.append(module.register_forward_pre_hook(partial(notes.entered, path)))
+                hooks.append(module.register_forward_hook(partial(notes.left, path)))
             yield
+        notes.tell()
 
     def gradients(self, loss: Any, values: Sequence[Any]) -> list[Any]:
         wanted = [value for value in values if value.requires_grad]
@@ -141,52 +143,126 @@ class TorchSubject(Subject):
         return getattr(torch.optim, kind)(self.model.parameters(), **options)
 
 
-class _Mode(TorchFunctionMode):
-    """Tells an observer of every function of PyTorch that is called."""
+class _Notes:
+    """What happens in a pass, told to an observer: at once where it is to be exact, and else when the pass is over.
+
+    Amid the products of a pass, which push all else out of the caches, looking at an array takes several times as long.
+    """
 
     def __init__(self, observer: Observer) -> None:
-        super().__init__()
         self._observer = observer
+        self._at_once = observer.limit is None
+        self._noted: list[tuple[Callable[..., None], tuple]] = []
+        self._seen = cache(_seen)  # what one operation makes, the next is given
+
+    def entered(self, path: str, module: Any, arguments: tuple) -> None:
+        """A module is called."""
+        self._note(self._observer.enter, path, module)
+
+    def left(self, path: str, module: Any, arguments: tuple, output: Any) -> None:
+        """Its call is over."""
+        self._note(self._tell_of_module, path, module, arguments, output)
+
+    def called(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, recorded: bool) -> None:
+        """A function was; `recorded` says whether a gradient could be taken of something it was given."""
+        self._note(self._tell_of_function, name, args, kwargs, result, recorded, torch.is_grad_enabled())
+
+    def _note(self, tell: Callable[..., None], *what: Any) -> None:
+        self._noted.append((tell, what))
+        if self._at_once:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell the observer of everything that was noted."""
+        noted, self._noted = self._noted, []
+        with torch._C.DisableTorchFunction():  # what is looked at here is no part of the network
+            for tell, what in noted:
+                tell(*what)
+        self._seen.cache_clear()
+
+    def _tell_of_function(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        result: Any,
+        recorded: bool,
+        is_grad_enabled: bool,
+    ) -> None:
+        observer, seen = self._observer, self._seen
+        results = leaves(result)
+        made = next((x for x in results if isinstance(x, torch.Tensor)), None)
+        if made is None or not made.is_floating_point():
+            return
+        given = [x for part in (*args, *kwargs.values()) for x in leaves(part) if isinstance(x, torch.Tensor)]
+        observer.alive += [*given, *results]  # identities are of living objects
+        if name in ("detach", "data") and recorded:
+            observer.cut("detach", observer.path)
+        elif recorded and not is_grad_enabled:
+            observer.cut("no_grad", observer.path)
+        if not made.requires_grad:
+            observer.unrecorded(name, [x.detach() for x in given], [made.detach()])
+            return
+        observer.operation(
+            name,
+            [(id(x), x if id(x) in observer.parameters else seen(x)) for x in given],
+            [(id(x), seen(x)) for x in results],
+            partial(_listen, made),
+            partial(_slope, name, seen(given[0]), seen(made), given[0] is made, kwargs)
+            if name in ACTIVATIONS
+            else None,
+        )
+
+    def _tell_of_module(self, path: str, module: Any, arguments: tuple, output: Any) -> None:
+        observer = self._observer
+        whole = observer.is_whole(module)
+        observer.leave(path, module)
+        made = [x for x in leaves(output) if isinstance(x, torch.Tensor)] if whole else []
+        if not made or observer.inside_whole:
+            return
+        given = [x for x in leaves(arguments) if isinstance(x, torch.Tensor)]
+        observer.alive += [*given, *made]
+        observer.operation(
+            next(WHOLE[kind.__name__] for kind in type(module).__mro__ if kind.__name__ in WHOLE),
+            [(id(x), x.detach()) for x in given],
+            [(id(x), x.detach()) for x in made],
+            partial(_listen, made[0]) if made[0].requires_grad else None,
+            path=path,
+            parameters=[f"{path}.{name}" if path else name for name, _ in module.named_parameters()],
+        )
+
+
+class _Mode(TorchFunctionMode):
+    """Takes notes of every function of PyTorch that is called."""
+
+    def __init__(self, notes: _Notes) -> None:
+        super().__init__()
+        self._notes = notes
 
     def __torch_function__(
         self, func: Callable, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = canonical(getattr(func, "__name__", ""))
+        own_name = getattr(func, "__name__", "")
+        if _writes(own_name, kwargs):
+            self._notes.tell()  # of arrays as they are now
+        name = canonical(own_name)
         if name in _UNSEEN:
             return func(*args, **kwargs)
-        before = [x.requires_grad for x in args if isinstance(x, torch.Tensor)]
+        recorded = any(x.requires_grad for x in args if isinstance(x, torch.Tensor))
         result = func(*args, **kwargs)
-        _tell(self._observer, name, args, kwargs, result, any(before))
+        self._notes.called(name, args, kwargs, result, recorded)
         return result
 
 
 _UNSEEN = frozenset({"get", "set", "backward", "size", "dim", "is_floating_point", "register_hook", "requires_grad"})
 
 
-def _tell(
-    observer: Observer, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, recorded: bool
-) -> None:
-    results = leaves(result)
-    made = next((x for x in results if isinstance(x, torch.Tensor)), None)
-    if made is None or not made.is_floating_point():
-        return
-    given = [x for part in (*args, *kwargs.values()) for x in leaves(part) if isinstance(x, torch.Tensor)]
-    observer.alive += [*given, *results]  # identities are of living objects
-    if name in ("detach", "data") and recorded:
-        observer.cut("detach", observer.path)
-    elif recorded and not torch.is_grad_enabled():
-        observer.cut("no_grad", observer.path)
-    if not made.requires_grad:
-        observer.unrecorded(name, [x.detach() for x in given], [made.detach()])
-        return
-    observer.operation(
-        name,
-        [(id(x), x if id(x) in observer.parameters else _seen(x)) for x in given],
-        [(id(x), _seen(x)) for x in results],
-        partial(_listen, made),
-        partial(_slope, name, given[0], made, kwargs) if name in ACTIVATIONS else None,
-    )
+def _writes(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a function writes into an array that it is given: `add_`, `+=`, `x[0] = `, `inplace=True`, `out=`."""
+    inside = name.startswith("__i") or name in ("__set__", "__setitem__")
+    changes = inside if name.startswith("__") else name.endswith("_")
+    return changes or bool(options.get("inplace")) or options.get("out") is not None
 
 
 def _listen(made: torch.Tensor, hear: Callable[[Any], None]) -> None:
@@ -203,40 +279,13 @@ def _seen(x: torch.Tensor) -> Any:
 _KNOWN_TO_NUMPY = frozenset({torch.float32, torch.float64})
 
 
-def _slope(name: str, x: torch.Tensor, y: torch.Tensor, kwargs: Mapping[str, Any], limit: int | None) -> Any:
+def _slope(name: str, x: Any, y: Any, in_place: bool, kwargs: Mapping[str, Any], limit: int | None) -> Any:
     """The local derivative, by chainrule's own rule, at about `limit` elements, if there is one."""
     function = getattr(functional, name, None)
-    if function is None or (x is y and name != "relu"):  # changed in place: its input is gone
+    if function is None or (in_place and name != "relu"):  # its input is gone
         return None
     if isinstance(function, Primitive):
-        return local_derivative(function, (_seen(x), _seen(y)), {}, limit)
-    values = statistics.floating(statistics.sampled(x.detach(), limit))
+        return local_derivative(function, (x, y), {}, limit)
+    values = statistics.floating(statistics.sampled(x, limit))
     options = {key: kwargs[key] for key in ("negative_slope", "alpha", "beta", "approximate") if key in kwargs}
     return jvp(partial(function, **options), (values,), (namespace_of(values).ones_like(values),))[1]
-
-
-def _enter(observer: Observer, path: str, module: Any, arguments: tuple) -> None:
-    observer.enter(path, module)
-
-
-def _leave(observer: Observer, path: str, module: Any, arguments: tuple, output: Any) -> None:
-    with torch._C.DisableTorchFunction():  # what is looked at here is no part of the network
-        _look_at_whole(observer, path, module, arguments, output)
-
-
-def _look_at_whole(observer: Observer, path: str, module: Any, arguments: tuple, output: Any) -> None:
-    whole = observer.is_whole(module)
-    observer.leave(path, module)
-    made = [x for x in leaves(output) if isinstance(x, torch.Tensor)]
-    if not whole or observer.inside_whole or not made:
-        return
-    given = [x for x in leaves(arguments) if isinstance(x, torch.Tensor)]
-    observer.alive += [*given, *made]
-    observer.operation(
-        next(WHOLE[kind.__name__] for kind in type(module).__mro__ if kind.__name__ in WHOLE),
-        [(id(x), x.detach()) for x in given],
-        [(id(x), x.detach()) for x in made],
-        partial(_listen, made[0]) if made[0].requires_grad else None,
-        path=path,
-        parameters=[f"{path}.{name}" if path else name for name, _ in module.named_parameters()],
-    )
