@@ -129,12 +129,39 @@ def test_activations_in_place_are_measured_before_they_overwrite():
     assert 0 < layer.activation.gain < 1
 
 
-def test_a_monitor_looks_at_values_before_an_activation_in_place_overwrites_them():
-    model = tnn.Sequential(tnn.Linear(6, 16), tnn.ReLU(inplace=True), tnn.Linear(16, 3))
-    with cr.monitor(model, every=1) as monitor:
+def overwritten(values):
+    values.data = torch.ones_like(values)
+    return values
+
+
+OVERWRITING = {
+    "relu, inplace=True": lambda x: tnn.functional.relu(x, inplace=True),
+    "relu_": torch.relu_,
+    "*=": lambda x: x.__imul__(0),
+    "add_": lambda x: x.add_(100),
+    "x[:] =": lambda x: (x.__setitem__(slice(None), 1.0), x)[1],
+    "out=": lambda x: (torch.ones(x.shape, out=x.detach()), x)[1],
+    "x.data =": overwritten,
+}
+
+
+@pytest.mark.parametrize("overwrite", OVERWRITING.values(), ids=OVERWRITING)
+def test_a_monitor_looks_at_values_before_they_are_overwritten(overwrite):
+    class Overwriting(tnn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.last = tnn.Linear(6, 16), tnn.Linear(16, 3)
+
+        def forward(self, x):
+            return self.last(overwrite(self.hidden(x)))
+
+    torch.manual_seed(0)
+    model = Overwriting()
+    with cr.monitor(model, every=1, warn=False) as monitor:
         CROSS_ENTROPY(model(BATCH[0]), BATCH[1]).backward()
-    layer = monitor.examination.layers[0]
-    assert layer.output.smallest < 0 <= layer.activation.output.smallest
+    made = torch.nn.functional.linear(BATCH[0], model.hidden.weight, model.hidden.bias)
+    seen = monitor.examination.layers[0].output
+    assert (seen.smallest, seen.largest) == pytest.approx((made.min().item(), made.max().item()))
 
 
 def state_of(model, optimizer):
@@ -206,6 +233,7 @@ def test_no_hook_is_left_when_a_watched_loop_fails():
     assert torch.Tensor.backward is backward
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert not optimizer._optimizer_step_pre_hooks
+    assert not tnn.modules.module._has_any_global_hook()
     assert torch.overrides._get_current_function_mode() is None
 
 
@@ -244,6 +272,16 @@ def test_half_precision_is_measured():
 def test_a_compiled_module_is_looked_at_as_it_was_written():
     model = tnn.Sequential(tnn.Linear(6, 16), tnn.ReLU(), tnn.Linear(16, 3))
     assert len(cr.diagnose(torch.compile(model, backend="eager"), CROSS_ENTROPY, BATCH).examination.layers) == 2
+
+
+def test_modules_beside_the_network_are_not_taken_for_parts_of_it():
+    model = tnn.Sequential(tnn.Linear(6, 16), tnn.ReLU(), tnn.Linear(16, 3))
+    beside = tnn.LSTM(6, 5)
+    hook = model[1].register_forward_hook(lambda *_: (beside(BATCH[0]), None)[1])
+    with cr.monitor(model, every=1) as monitor:
+        CROSS_ENTROPY(model(BATCH[0]), BATCH[1]).backward()
+    hook.remove()
+    assert [layer.path for layer in monitor.examination.layers] == ["0", "2"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -112,7 +112,7 @@ class Anatomy:
 
     def is_layer(self, event: Event) -> bool:
         """Whether it has weights that multiply what it is given."""
-        return event.name in WHOLE_KINDS or (bool(event.parameters) and event.name in PRODUCTS)
+        return bool(event.parameters) and (event.name in WHOLE_KINDS or event.name in PRODUCTS)
 
     # Parts -----------------------------------------------------------------------------------------------------
 

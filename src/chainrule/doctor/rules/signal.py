@@ -5,7 +5,7 @@ it so: the scale of the weights, and missing normalisation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import linear_regression, median
 
 from chainrule.doctor.finding import Finding, Severity
@@ -76,13 +76,17 @@ def exploding_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
     seen = signal_layers(exam)
     if len(seen) < 2 or not seen[-1].error_signal:
         return
-    top = max(seen, key=lambda layer: _size(_felt(layer)))
-    by_weights = _grows_by_its_weights(exam)
-    later = [layer for layer in seen[seen.index(top) :] if layer.error_signal]
-    last = min(later, key=lambda layer: _size(layer.error_signal)) if by_weights and later else seen[-1]
-    ratio = _size(_felt(top)) / _size(last.error_signal)
+    sizes = [_size(_felt(layer)) for layer in seen]
+    at = sizes.index(max(sizes))
+    top, last = seen[at], seen[-1]
+    least = min((x for x in seen[at:] if x.error_signal), key=lambda layer: _size(layer.error_signal), default=last)
     normalized = sum(layer.normalization is not None for layer in seen) > len(seen) / 2
     limit = limits.exploding_normalized if normalized else limits.exploding
+    if not sizes[at] / _size(least.error_signal) > STAYING * limit:
+        return
+    by_weights = _grows_by_its_weights(exam)
+    last = least if by_weights else last
+    ratio = sizes[at] / _size(last.error_signal)
     if not ratio > limit * (STAYING if by_weights and _stays(exam) else 1):
         return
     strongest = [layer for layer in seen if layer.gain is not None and layer.gain > 2]
@@ -202,27 +206,25 @@ def _one_sided_scale(layer: Layer) -> float:
 def wrong_initialization(exam: Examination, limits: Limits) -> Iterator[Finding]:
     """The weights of some layers are too large or too small for their fan-in and activation."""
     wrong: list[tuple[float, Layer, float]] = []
-    hidden = exam.layers[:-1]
     states = {parameter.path: parameter for parameter in exam.parameters}
-    everywhere = _all_far_too_small(exam, limits)
+    scales = [_scale(exam, layer) for layer in exam.layers]
+    everywhere = _all_far_too_small(exam, scales, limits)
     told = {finding.layer for finding in through_time(exam, limits) if finding.code == "bptt-exploding"}
-    for layer in exam.layers:
+    for layer, after, scale in zip(exam.layers, (*exam.layers[1:], None), scales, strict=False):
         if layer.path in told and not _input_weights_too_large(exam, layer, limits):
             continue  # it is the recurrence alone: that says more, for it says what it does
         if layer.weight.count < 16 or _is_trained(states, layer, limits):
             continue
-        scale = _scale(exam, layer)
-        normalized = layer.normalization is not None
-        made_up = layer.skipped or _brought_back(exam, layer) or (layer in hidden and _makes_up(exam, layer))
-        if layer.kind == "embedding":  # vectors that are looked up are not summed; usually they start from 1
-            scale, normalized = layer.weight.std / (1 if limits.suspecting else VECTORS), False
-        tamed = normalized or _is_tamed(exam, layer, scale, limits)
-        counts = limits.suspecting or everywhere or not made_up
-        small = scale < limits.weight_scale_low and layer in hidden and counts
-        if small and layer.kind in ("linear", "convolution", "product", "attention"):
-            wrong.append((limits.weight_scale_low / max(scale, 1e-12), layer, scale))
-        elif scale > limits.weight_scale_high and (limits.suspecting or not tamed):
-            wrong.append((scale / limits.weight_scale_high, layer, scale))
+        embedding = layer.kind == "embedding"
+        if embedding:  # vectors that are looked up are not summed; usually they start from 1
+            scale = layer.weight.std / (1 if limits.suspecting else VECTORS)
+        if scale < limits.weight_scale_low and after is not None and layer.kind in _SUMMING:
+            if limits.suspecting or everywhere or not _is_made_up_for(exam, layer, after):
+                wrong.append((limits.weight_scale_low / max(scale, 1e-12), layer, scale))
+        elif scale > limits.weight_scale_high:
+            normalized = layer.normalization is not None and not embedding
+            if limits.suspecting or not (normalized or _is_tamed(exam, layer, after, scale, limits)):
+                wrong.append((scale / limits.weight_scale_high, layer, scale))
     if not wrong:
         return
     far, layer, scale = max(wrong, key=lambda entry: entry[0])
@@ -245,12 +247,15 @@ def wrong_initialization(exam: Examination, limits: Limits) -> Iterator[Finding]
     )  # fmt: skip
 
 
-def _all_far_too_small(exam: Examination, limits: Limits) -> bool:
+_SUMMING = ("linear", "convolution", "product", "attention")
+
+
+def _all_far_too_small(exam: Examination, scales: Sequence[float], limits: Limits) -> bool:
     """Whether most layers are under a tenth of the limit. A branch that starts small leaves what is beside it as it is,
     and a normalisation makes up for the layer before; where all are small, there is nothing beside and before them.
     """
-    scales = [_scale(exam, layer) for layer in exam.layers if layer.kind != "embedding"]
-    return bool(scales) and median(scales) < 0.1 * limits.weight_scale_low
+    summing = [scale for layer, scale in zip(exam.layers, scales, strict=True) if layer.kind != "embedding"]
+    return bool(summing) and median(summing) < 0.1 * limits.weight_scale_low
 
 
 def _brought_back(exam: Examination, layer: Layer) -> bool:
@@ -261,32 +266,30 @@ def _brought_back(exam: Examination, layer: Layer) -> bool:
     return norm is not None and 100 * norm.variance > norm.epsilon
 
 
-def _makes_up(exam: Examination, layer: Layer) -> bool:
-    """Whether something between a layer and the next makes up for small weights, such as the factor before the sines of
-    Sitzmann et al. 2020.
+def _is_made_up_for(exam: Examination, layer: Layer, after: Layer) -> bool:
+    """Whether small weights do no harm: a path leads around them, or something between the layer and the next makes up
+    for them, such as a normalisation or the factor before the sines of Sitzmann et al. 2020.
     """
-    after = exam.layers[exam.layers.index(layer) + 1].input
-    return _size_of(after) > 3 * _size_of(layer.output)
+    return layer.skipped or _brought_back(exam, layer) or _size_of(after.input) > 3 * _size_of(layer.output)
 
 
-def _is_tamed(exam: Examination, layer: Layer, scale: float, limits: Limits) -> bool:
+def _is_tamed(exam: Examination, layer: Layer, after: Layer | None, scale: float, limits: Limits) -> bool:
     """Whether large weights are divided by as much before the next layer, as in the parametrisation of Jacot et al.
     2018 or Yang et al. 2022; or, in a first layer, make no large numbers: its inputs are small, or zero but for a few.
     No error signal is multiplied by the weights of a first layer.
     """
     if layer.kind in ("recurrent", "embedding"):
         return False
-    made, goes_on = _size_of(layer.output), _size_of(_what_comes_of(exam, layer))
+    made, goes_on = _size_of(layer.output), _size_of(_what_comes_of(exam, layer, after))
     divided = layer.activation is None and goes_on < made / 3
     if divided and scale * goes_on < limits.weight_scale_high * made:
         return True
     return layer.gain is None and min(made, goes_on if divided else made) < limits.weight_scale_high
 
 
-def _what_comes_of(exam: Examination, layer: Layer) -> Spread:
+def _what_comes_of(exam: Examination, layer: Layer, after: Layer | None) -> Spread:
     """What the next layer is given, or the loss."""
-    after = exam.layers[exam.layers.index(layer) + 1 :]
-    given = after[0].input if after else exam.loss.output if exam.loss is not None else layer.output
+    given = after.input if after else exam.loss.output if exam.loss is not None else layer.output
     return given if given.count else layer.output
 
 
@@ -296,7 +299,8 @@ def _size_of(spread: Spread) -> float:
 
 def _scale(exam: Examination, layer: Layer) -> float:
     """`weight_scale`; of a layer of several matrices, such as a recurrent one, that of the largest."""
-    return max(_matrix_scales(exam, layer).values(), default=weight_scale(layer))
+    scales = _matrix_scales(exam, layer)
+    return max(scales.values()) if scales else weight_scale(layer)
 
 
 def _matrix_scales(exam: Examination, layer: Layer) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from chainrule.core.namespace import namespace_of
@@ -65,13 +66,9 @@ class TorchSubject(Subject):
 
     @contextmanager
     def observing(self, observer: Observer, root: bool = True) -> Iterator[None]:
-        notes = _Notes(observer)
-        with all_removed([]) as hooks, _Mode(notes):
-            for path, module in self.modules():
-                if not (path or root):
-                    continue
-                hooks.append(module.register_forward_pre_hook(partial(notes.entered, path)))
-                hooks.append(module.register_forward_hook(partial(notes.left, path)))
+        notes = _Notes(observer, {module: path for path, module in self.modules() if path or root})
+        with all_removed([register_module_forward_pre_hook(notes.entered)]) as hooks, _Mode(notes):
+            hooks.append(register_module_forward_hook(notes.left))
             yield
         notes.tell()
 
@@ -149,19 +146,22 @@ class _Notes:
     Amid the products of a pass, which push all else out of the caches, looking at an array takes several times as long.
     """
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, paths: Mapping[torch.nn.Module, str]) -> None:
         self._observer = observer
+        self._paths = paths
         self._at_once = observer.limit is None
         self._noted: list[tuple[Callable[..., None], tuple]] = []
         self._seen = cache(_seen)  # what one operation makes, the next is given
 
-    def entered(self, path: str, module: Any, arguments: tuple) -> None:
-        """A module is called."""
-        self._note(self._observer.enter, path, module)
+    def entered(self, module: Any, arguments: tuple) -> None:
+        """A module is called, of this network or another."""
+        if module in self._paths:
+            self._note(self._observer.enter, self._paths[module], module)
 
-    def left(self, path: str, module: Any, arguments: tuple, output: Any) -> None:
+    def left(self, module: Any, arguments: tuple, output: Any) -> None:
         """Its call is over."""
-        self._note(self._tell_of_module, path, module, arguments, output)
+        if module in self._paths:
+            self._note(self._tell_of_module, self._paths[module], module, arguments, output)
 
     def called(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, recorded: bool) -> None:
         """A function was; `recorded` says whether a gradient could be taken of something it was given."""
