@@ -1,5 +1,6 @@
 """The doctor sees a PyTorch network as it sees chainrule's own with the same weights, and leaves it as it was."""
 
+import contextlib
 import dataclasses
 import math
 
@@ -268,10 +269,102 @@ def test_half_precision_is_measured():
     assert all(math.isfinite(layer.error_signal) and layer.error_signal > 0 for layer in report.examination.layers)
 
 
+COMPILED = {
+    "whole": lambda model, backend: torch.compile(model, backend=backend),
+    "in place": lambda model, backend: (model.compile(backend=backend), model)[1],
+    "a part": lambda model, backend: tnn.Sequential(torch.compile(model[0], backend=backend), *model[1:]),
+}
+
+
+def counting():
+    """A backend that runs graphs as they are, and the graphs it was given."""
+    graphs = []
+    return (lambda graph, _: graphs.append(graph) or graph.forward), graphs
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_compiled_module_is_looked_at_as_it_was_written():
+@pytest.mark.parametrize("compiled", COMPILED.values(), ids=COMPILED)
+def test_compiled_modules_are_looked_at_as_they_were_written(compiled):
+    backend, graphs = counting()
     model = tnn.Sequential(tnn.Linear(6, 16), tnn.ReLU(), tnn.Linear(16, 3))
-    assert len(cr.diagnose(torch.compile(model, backend="eager"), CROSS_ENTROPY, BATCH).examination.layers) == 2
+    assert len(cr.diagnose(compiled(model, backend), CROSS_ENTROPY, BATCH).examination.layers) == 2
+    assert not graphs
+
+
+def trained_compiled(compiled, every):
+    """Weights after 20 steps of a compiled network, the last layers' flow, and how many graphs were compiled."""
+    torch.manual_seed(0)
+    model = tnn.Sequential(tnn.Linear(6, 16), tnn.BatchNorm1d(16), tnn.GELU(), tnn.Dropout(0.3), tnn.Linear(16, 3))
+    backend, graphs = counting()
+    fast = compiled(model, backend)
+    optimizer = torch.optim.Adam(fast.parameters())
+    with cr.monitor(fast, optimizer=optimizer, every=every, overhead=math.inf, warn=False) as monitor:
+        for _ in range(20):
+            optimizer.zero_grad()
+            CROSS_ENTROPY(fast(BATCH[0]), BATCH[1]).backward()
+            optimizer.step()
+    return state_of(model, optimizer), monitor, len(graphs)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("compiled", [COMPILED["whole"], COMPILED["a part"]], ids=["whole", "a part"])
+def test_a_compiled_network_is_watched_by_one_that_runs_beside_it(compiled):
+    alone, _, graphs = trained_compiled(compiled, every=1000)
+    state, monitor, graphs_watched = trained_compiled(compiled, every=4)
+    assert same(state, alone)
+    assert graphs_watched == graphs == 1
+    assert [sample.step for sample in monitor.history] == [0, 4, 8, 12, 16]
+    assert monitor.examination.loss.follows == ("linear", "gelu", "batch_norm")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_is_seen_of_a_compiled_network_is_what_is_seen_of_the_network():
+    seen = []
+    for compiled in (COMPILED["whole"], lambda model, _: model):
+        torch.manual_seed(0)
+        model = tnn.Sequential(tnn.Linear(6, 16), tnn.BatchNorm1d(16), tnn.Tanh(), tnn.Linear(16, 3))
+        network = compiled(model, counting()[0])
+        with cr.monitor(network, optimizer=torch.optim.SGD(model.parameters(), lr=0.1), every=1) as monitor:
+            CROSS_ENTROPY(network(BATCH[0]), BATCH[1]).backward()
+            monitor._subject.optimizer.step()
+        seen.append([dataclasses.asdict(part) for part in (*monitor.examination.layers, monitor.examination.loss)])
+    close(*seen)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_after_the_first_rehearsals_of_a_compiled_network_take_no_more_than_their_share_of_the_time():
+    model = tnn.Sequential(tnn.Linear(6, 16), tnn.ReLU(), tnn.Linear(16, 3))
+    fast = torch.compile(model, backend=counting()[0])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with cr.monitor(fast, optimizer=optimizer, every=1, overhead=0.0) as monitor:
+        for _ in range(5):
+            CROSS_ENTROPY(fast(BATCH[0]), BATCH[1]).backward()
+            optimizer.step()
+    assert (monitor.step, len(monitor.history), len(monitor.losses)) == (5, 1, 5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_network_may_be_called_twice_in_a_step_and_its_losses_go_back_one_by_one():
+    torch.manual_seed(0)
+    model = tnn.Sequential(tnn.Linear(6, 16), tnn.ReLU(), tnn.Linear(16, 3))
+    fast = torch.compile(model, backend=counting()[0])
+    gradients = []
+    for watch in (False, True):
+        model.zero_grad()
+        with cr.monitor(fast, every=1, warn=False) if watch else contextlib.nullcontext() as monitor:
+            one, two = fast(BATCH[0]), fast(2 * BATCH[0])
+            CROSS_ENTROPY(one, BATCH[1]).backward(retain_graph=True)
+            CROSS_ENTROPY(one + two, BATCH[1]).backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert same(*gradients)
+    assert len(monitor.history[0].layers) == 2
+
+
+def test_a_network_compiled_in_place_is_not_watched_and_the_error_says_what_to_do():
+    model = COMPILED["in place"](tnn.Sequential(tnn.Linear(6, 3)), counting()[0])
+    with pytest.raises(DoctorError, match=r"compiled in place.*monitor what torch\.compile\(model\) gives"):
+        cr.monitor(model).__enter__()
+    assert not model._forward_pre_hooks
 
 
 def test_modules_beside_the_network_are_not_taken_for_parts_of_it():

@@ -191,6 +191,11 @@ class Observer:
             listen(lambda g: _receive(event, g))
         return event
 
+    def same(self, key: Hashable, other: Hashable) -> None:
+        """A value is known by another identity too."""
+        if other in self._made:
+            self._made[key] = self._made[other]
+
     def unrecorded(self, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         """An operation ran of which no gradient is wanted, such as one on the inputs alone; of no interest here."""
 

@@ -6,8 +6,8 @@
     print(m.report())
 
 Between the steps it looks at, it costs a few function calls a step. In those it watches the forward and backward pass
-that the loop makes anyway; it draws no random number and changes no value. Only a step that is compiled, which nobody
-can look into, is rehearsed: made once more, as Python code, and undone; as often as `overhead` allows.
+that the loop makes anyway; it draws no random number and changes no value. Only a step, or a network, that is compiled,
+which nobody can look into, is rehearsed: made once more, as Python code, and undone; as often as `overhead` allows.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ OVERHEAD = 0.01
 """Share of the time that rehearsals of compiled steps take, by default. The caches that they leave cold come on top of
 it, and the counting in all other steps.
 """
+
+_PASSES = 3
+"""A forward and a backward pass take about so many times as long as the forward pass: it is two products per layer."""
 
 _PAIRS, _THINNED = 8, 4
 """The next step's gradients are compared at so many looks, and at every so many later: their noise changes slowly."""
@@ -206,11 +209,11 @@ class Monitor:
         if counted % self._every:
             self._go_on_at(counted + 1)
             return
-        now = time.perf_counter()
-        if self._spent + self._expected > self._overhead * (now - self._started):
+        if not self._has_time:
             self._go_on_at(counted + 1)
             return
         self._go_on_at(counted)
+        started = time.perf_counter()
         _rehearsing.append(self)
         try:
             with self._subject.rehearsed():
@@ -218,14 +221,25 @@ class Monitor:
         finally:
             _rehearsing.pop()
         self._go_on_at(counted + 1)
-        seconds = time.perf_counter() - now
+        self._spend(time.perf_counter() - started)
+
+    @property
+    def _has_time(self) -> bool:
+        """Whether another rehearsal takes no more than its share of the time."""
+        return self._spent + self._expected <= self._overhead * (time.perf_counter() - self._started)
+
+    def _spend(self, seconds: float) -> None:
+        """A rehearsal took so long."""
         self._expected = seconds if self._spent else 0.0  # the first takes longer: its operations are compiled
         self._spent += seconds
 
     def _called(self) -> None:
         """The network is called with gradients on."""
+        subject = self._subject
         if (self._is_due or self in _rehearsing) and self._observer is None and not self._is_deaf:
-            subject = self._subject
+            if subject.is_rehearsed and not self._has_time:
+                return
+            started = time.perf_counter()
             self._parameters = subject.parameters()
             self._observer = Observer(
                 {subject.key(parameter): path for path, parameter in self._parameters},
@@ -234,6 +248,8 @@ class Monitor:
             )
             self._watching = ExitStack()
             self._watching.enter_context(subject.observing(self._observer, root=False))
+            if subject.is_rehearsed:
+                self._spend(_PASSES * (time.perf_counter() - started))
 
     def _before_backward(self, loss: Any) -> Callable[[], None] | None:
         """A tensor's `backward` is called; what is returned runs after it."""
@@ -494,14 +510,15 @@ def monitor(
         limits: the numbers beyond which something is called wrong.
         warn: whether to issue a `DoctorWarning` when something is found for the first time.
         on_finding: called with each new finding and the number of the step.
-        overhead: share of the time that rehearsals of compiled steps may take. One that is due is left out where they
-            would take more with it; `math.inf` lets none be left out. Steps that are not compiled are looked at as they
-            come.
+        overhead: share of the time that rehearsals of compiled steps, and of networks that `torch.compile` made, may
+            take. One that is due is left out where they would take more with it; `math.inf` lets none be left out.
+            Steps that are not compiled are looked at as they come.
         tensorboard: folder for event files of TensorBoard, written as the training goes on; needs tensorboardX
             (`pip install 'chainrule[tensorboard]'`).
 
     Raises:
-        DoctorError: the model is of neither framework, or cannot be looked into; or tensorboardX is not installed.
+        DoctorError: the model is of neither framework, or cannot be looked into; or tensorboardX is not installed. On
+            entering: it was compiled in place.
         ValueError: `every` is not positive.
     """
     if every < 1:

@@ -32,8 +32,11 @@ def subject_of(
     torch = sys.modules.get("torch")  # where it was not imported, nobody has a module of it
     if torch is not None and isinstance(model, torch.nn.Module):
         from chainrule.doctor.subjects.torch import TorchSubject, checked
+        from chainrule.doctor.subjects.torch_compiled import CompiledTorchSubject, is_compiled
 
-        return TorchSubject(checked(model), loss_fn, batch, optimizer, data, clip_norm)
+        written = getattr(model, "_orig_mod", model)  # what `torch.compile` wrapped
+        given = checked(written), loss_fn, batch, optimizer, data, clip_norm
+        return CompiledTorchSubject(*given, compiled=model) if is_compiled(model) else TorchSubject(*given)
     raise DoctorError(
         f"expected a chainrule.nn.Module or a torch.nn.Module, got {type(model).__name__}; for a function from a file, "
         "return (model, loss_fn, batch)"

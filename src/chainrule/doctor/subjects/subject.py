@@ -58,6 +58,9 @@ class Subject(ABC):
 
     framework = ""
 
+    is_rehearsed = False
+    """Whether in a loop the network is not looked at in the loop's own pass, but in one that is made beside it."""
+
     # Looking ----------------------------------------------------------------------------------------------------
 
     def modules(self) -> Iterator[tuple[str, Any]]:

@@ -24,13 +24,12 @@ from chainrule.nn import functional
 from chainrule.transforms.forward import jvp
 
 
-def checked(model: Any) -> torch.nn.Module:
-    """The module to look at: what `torch.compile` wrapped.
+def checked(model: torch.nn.Module) -> torch.nn.Module:
+    """The module, if it can be looked into.
 
     Raises:
-        DoctorError: it is scripted, on several devices, or in half precision on a CPU.
+        DoctorError: it is scripted, or on several devices.
     """
-    model = getattr(model, "_orig_mod", model)
     if isinstance(model, torch.jit.ScriptModule):
         raise DoctorError(
             f"{model.original_name} is a scripted module, which cannot be looked into; give the module it was made of"
@@ -66,11 +65,8 @@ class TorchSubject(Subject):
 
     @contextmanager
     def observing(self, observer: Observer, root: bool = True) -> Iterator[None]:
-        notes = _Notes(observer, {module: path for path, module in self.modules() if path or root})
-        with all_removed([register_module_forward_pre_hook(notes.entered)]) as hooks, _Mode(notes):
-            hooks.append(register_module_forward_hook(notes.left))
+        with noted(observer, {module: path for path, module in self.modules() if path or root}):
             yield
-        notes.tell()
 
     def gradients(self, loss: Any, values: Sequence[Any]) -> list[Any]:
         wanted = [value for value in values if value.requires_grad]
@@ -138,6 +134,18 @@ class TorchSubject(Subject):
 
     def make_optimizer(self, kind: str, **options: Any) -> Any:
         return getattr(torch.optim, kind)(self.model.parameters(), **options)
+
+
+@contextmanager
+def noted(observer: Observer, paths: Mapping[torch.nn.Module, str] | None = None) -> Iterator[None]:
+    """Inside, `observer` is told of every function of PyTorch, and of the modules that have a path."""
+    notes = _Notes(observer, paths or {})
+    with all_removed([]) as hooks, _Mode(notes):
+        if paths:
+            hooks.append(register_module_forward_pre_hook(notes.entered))
+            hooks.append(register_module_forward_hook(notes.left))
+        yield
+    notes.tell()
 
 
 class _Notes:
