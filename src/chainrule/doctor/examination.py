@@ -6,7 +6,7 @@ Nothing is changed: random generators, buffers and `.grad` are as before, and no
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,10 +40,12 @@ def examine(subject: Subject) -> Examination:
             loss = _attempt(subject, "loss", lambda: subject.loss(output))
             _check_scalar(loss)
             found = subject.gradients(loss, [p for _, p in parameters]) if subject.is_recorded(loss) else []
-        origin = find_origin(subject) if _is_suspect(subject, observer, loss, found) else find_gaps(subject)
-    values = {path: subject.array(parameter) for path, parameter in parameters}
-    gradients = dict(zip(values, found, strict=False))
-    anatomy = Anatomy(observer, values, gradients, {}, of_network=first)
+        values = {path: subject.array(parameter) for path, parameter in parameters}
+        gradients = dict(zip(values, found, strict=False))
+        norms = {path: statistics.norm(gradient) for path, gradient in gradients.items() if gradient is not None}
+        suspect = _is_suspect(subject, observer, loss, norms.values())
+        origin = find_origin(subject) if suspect else find_gaps(subject)
+    anatomy = Anatomy(observer, values, gradients, {}, gradient_norms=norms, of_network=first)
     states = anatomy.parameters(subject)
     if origin is None and subject.is_recorded(loss):
         blocked = any(activation.saturated > ALL_FLAT for activation in anatomy.activations())
@@ -72,15 +74,15 @@ def _dropout(subject: Subject) -> dict[str, float]:
     return {path: share for path, m in subject.modules() if getattr(m, "training", True) and (share := dropout_of(m))}
 
 
-def _is_suspect(subject: Subject, observer: Observer, loss: Any, gradients: list) -> bool:
-    """Whether any number that was looked at is not finite."""
+def _is_suspect(subject: Subject, observer: Observer, loss: Any, norms: Iterable[float]) -> bool:
+    """Whether any number that was looked at is not finite; a gradient's norm is if all its elements are."""
     seen = [spread for event in observer.events for spread in (event.given, event.made) if spread is not None]
     cotangents = [event.cotangent for event in observer.events if event.cotangent is not None]
     return (
         any(spread.not_finite for spread in seen)
         or not all(map(math.isfinite, cotangents))
+        or not all(map(math.isfinite, norms))
         or not all_finite(subject.array(loss))
-        or not all(all_finite(gradient) for gradient in gradients if gradient is not None)
     )
 
 

@@ -168,10 +168,13 @@ def _snapshot(subject: Subject) -> dict[str, np.ndarray]:
 
 
 def _updates(subject: Subject, before: dict[str, np.ndarray]) -> dict[str, float]:
-    """How far each parameter has moved, as a share of its norm; those that were 0 are left out."""
+    """How far each parameter has moved, as a share of its norm; those that were 0 are left out. Takes the place of
+    `before`: another array of every parameter would be new memory.
+    """
     now = {path: statistics.as_numpy(subject.array(p)) for path, p in subject.parameters()}
     sizes = {path: statistics.norm(old) for path, old in before.items()}
-    return {path: statistics.norm(now[path] - before[path]) / size for path, size in sizes.items() if size}
+    moved = {path: np.subtract(now[path], old, out=old) for path, old in before.items()}
+    return {path: statistics.norm(moved[path]) / size for path, size in sizes.items() if size}
 
 
 def _typical(updates: dict[str, float], before: dict[str, np.ndarray]) -> float:

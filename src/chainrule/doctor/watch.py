@@ -133,7 +133,7 @@ class Monitor:
         self._hears_calls = False
         self._watching: ExitStack | None = None
         self._observer: Observer | None = None
-        self._parameters: list[tuple[str, Any]] = []
+        self._parameters: dict[str, Any] = {}
         self._gradients: dict[str, Any] | None = None
         self._gradient_norms: dict[str, float] = {}
         self._longest, self._length = "", 0.0
@@ -240,9 +240,9 @@ class Monitor:
             if subject.is_rehearsed and not self._has_time:
                 return
             started = time.perf_counter()
-            self._parameters = subject.parameters()
+            self._parameters = dict(subject.parameters())
             self._observer = Observer(
-                {subject.key(parameter): path for path, parameter in self._parameters},
+                {subject.key(parameter): path for path, parameter in self._parameters.items()},
                 limit=_LOOKED_AT,
                 flow_only=self._flow_only,
             )
@@ -288,7 +288,7 @@ class Monitor:
 
     def _gradients_by_path(self) -> dict[str, Any]:
         subject = self._subject
-        found = [(path, subject.gradient_of(parameter)) for path, parameter in self._parameters]
+        found = [(path, subject.gradient_of(parameter)) for path, parameter in self._parameters.items()]
         return {path: subject.seen(gradient) for path, gradient in found if gradient is not None}
 
     def _compare_gradients(self) -> None:
@@ -308,9 +308,9 @@ class Monitor:
         if self._is_deaf:
             return
         if self._gradients:  # clipping shortens all of them, and all elements of each
-            gradient = self._subject.gradient_of(dict(self._parameters)[self._longest])
+            gradient = self._subject.gradient_of(self._parameters[self._longest])
             self._clipped = _length(self._subject.seen(gradient)) < 0.999 * self._length
-        self._before = Samples.of([self._subject.seen(parameter) for _, parameter in self._parameters], _LOOKED_AT)
+        self._before = Samples.of(list(map(self._subject.seen, self._parameters.values())), _LOOKED_AT)
 
     def _after_step(self) -> None:
         if self._is_deaf:
@@ -355,7 +355,7 @@ class Monitor:
     def _forget(self) -> None:
         self._stop_watching()
         self._observer = self._gradients = self._before = None
-        self._parameters = []
+        self._parameters = {}
         self._clipped = False
 
     # Samples ----------------------------------------------------------------------------------------------------
@@ -378,7 +378,7 @@ class Monitor:
         looks = len(self.history)
         if not _rehearsing and not self._flow_only and (looks <= _PAIRS or looks % _THINNED == 0):
             gradients = self._gradients or {}
-            parameters = [parameter for path, parameter in self._parameters if path in gradients]
+            parameters = [parameter for path, parameter in self._parameters.items() if path in gradients]
             self._last_gradients = self.step, parameters, self._gradient_samples
         if self._events is not None:
             self._events.add(self.history[-1])
@@ -387,8 +387,7 @@ class Monitor:
 
     def _anatomy(self, observer: Observer) -> Anatomy:
         """The parts of the network, with what samples tell of the parameters and how far they were moved."""
-        paths = [path for path, _ in self._parameters]
-        arrays = [self._subject.seen(parameter) for _, parameter in self._parameters]
+        paths, arrays = list(self._parameters), list(map(self._subject.seen, self._parameters.values()))
         values, before = Samples.of(arrays, _LOOKED_AT), self._before
         observer.settle()
         updates = {}
@@ -424,7 +423,7 @@ class Monitor:
         return {
             "activations": tuple(anatomy.activations()),
             "normalizations": tuple(anatomy.normalizations(subject)),
-            "parameters": tuple(anatomy.parameters(subject, self._parameters)),
+            "parameters": tuple(anatomy.parameters(subject, list(self._parameters.items()))),
             "loss": None if loss is None else loss_seen(observer, loss),
             "trials": (self._trial(options),),
             "optimizer": options,

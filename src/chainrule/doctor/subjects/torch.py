@@ -111,7 +111,10 @@ class TorchSubject(Subject):
         return parameter.grad
 
     def seed(self, number: int) -> None:
-        torch.manual_seed(number)
+        if all(parameter.is_cpu for parameter in self.model.parameters()):
+            torch.default_generator.manual_seed(number)
+        else:  # that of every device, even of those not in use: for them it keeps the call stack
+            torch.manual_seed(number)
         np.random.seed(number)  # noqa: NPY002 (models may draw from it)
 
     def constant(self, array: Any, like: Any) -> Any:
