@@ -191,10 +191,10 @@ class Observer:
             listen(lambda g: _receive(event, g))
         return event
 
-    def same(self, key: Hashable, other: Hashable) -> None:
-        """A value is known by another identity too."""
-        if other in self._made:
-            self._made[key] = self._made[other]
+    def alias(self, key: Hashable, known: Hashable) -> None:
+        """A value with the identity `key` is to be taken for one that was made under another."""
+        if known in self._made:
+            self._made[key] = self._made[known]
 
     def unrecorded(self, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         """An operation ran of which no gradient is wanted, such as one on the inputs alone; of no interest here."""

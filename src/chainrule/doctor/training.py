@@ -168,8 +168,8 @@ def _snapshot(subject: Subject) -> dict[str, np.ndarray]:
 
 
 def _updates(subject: Subject, before: dict[str, np.ndarray]) -> dict[str, float]:
-    """How far each parameter has moved, as a share of its norm; those that were 0 are left out. Takes the place of
-    `before`: another array of every parameter would be new memory.
+    """How far each parameter has moved, as a share of its norm; those that were 0 are left out. The arrays in
+    `before` are overwritten by the differences, for new ones would cost as much as all else here.
     """
     now = {path: statistics.as_numpy(subject.array(p)) for path, p in subject.parameters()}
     sizes = {path: statistics.norm(old) for path, old in before.items()}

@@ -46,7 +46,8 @@ it, and the counting in all other steps.
 """
 
 _PASSES = 3
-"""A forward and a backward pass take about so many times as long as the forward pass: it is two products per layer."""
+"""A forward and a backward pass take about so many times as long as the forward pass alone: the backward pass has two
+products where that has one."""
 
 _PAIRS, _THINNED = 8, 4
 """The next step's gradients are compared at so many looks, and at every so many later: their noise changes slowly."""

@@ -83,7 +83,7 @@ def exploding_gradient(exam: Examination, limits: Limits) -> Iterator[Finding]:
     normalized = sum(layer.normalization is not None for layer in seen) > len(seen) / 2
     limit = limits.exploding_normalized if normalized else limits.exploding
     if not sizes[at] / _size(least.error_signal) > STAYING * limit:
-        return
+        return  # however it is counted, and most often: the rest takes longer
     by_weights = _grows_by_its_weights(exam)
     last = least if by_weights else last
     ratio = sizes[at] / _size(last.error_signal)
@@ -248,6 +248,7 @@ def wrong_initialization(exam: Examination, limits: Limits) -> Iterator[Finding]
 
 
 _SUMMING = ("linear", "convolution", "product", "attention")
+"""Kinds of layers that make small numbers if their weights are small."""
 
 
 def _all_far_too_small(exam: Examination, scales: Sequence[float], limits: Limits) -> bool:

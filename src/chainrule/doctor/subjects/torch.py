@@ -113,7 +113,7 @@ class TorchSubject(Subject):
     def seed(self, number: int) -> None:
         if all(parameter.is_cpu for parameter in self.model.parameters()):
             torch.default_generator.manual_seed(number)
-        else:  # that of every device, even of those not in use: for them it keeps the call stack
+        else:  # also for devices that are not in use, and keeps the call stack for each: over a millisecond
             torch.manual_seed(number)
         np.random.seed(number)  # noqa: NPY002 (models may draw from it)
 
@@ -152,7 +152,8 @@ def noted(observer: Observer, paths: Mapping[torch.nn.Module, str] | None = None
 
 
 class _Notes:
-    """What happens in a pass, told to an observer: at once where it is to be exact, and else when the pass is over.
+    """What happens in a pass, told to an observer: when the pass is over if it looks at samples, as in a training loop,
+    and else at once, while the line of the user's code that did it can still be told.
 
     Amid the products of a pass, which push all else out of the caches, looking at an array takes several times as long.
     """

@@ -21,7 +21,7 @@ from chainrule.doctor.subjects.torch import TorchSubject, noted
 
 def is_compiled(model: torch.nn.Module) -> bool:
     """Whether `torch.compile` made a module or a part of it."""
-    return any("_orig_mod" in module._modules or _is_compiled_in_place(module) for module in model.modules())
+    return any(hasattr(module, "_orig_mod") or _is_compiled_in_place(module) for module in model.modules())
 
 
 def _is_compiled_in_place(module: torch.nn.Module) -> bool:
@@ -34,6 +34,7 @@ class CompiledTorchSubject(TorchSubject):
 
     Attributes:
         compiled: what the loop calls.
+        _given: the arguments of the call that has just begun, if it is looked at.
     """
 
     compiled: Any = None
@@ -69,16 +70,17 @@ class CompiledTorchSubject(TorchSubject):
                 yield
             return
         args, kwargs = self._given[0]
+        # Buffers of its own, which no one writes to before its backward pass has come.
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         with self.undisturbed(), _as_written(), super().observing(observer):
             rehearsed = _recorded(torch.func.functional_call(self.model, buffers, args, kwargs))
         with all_removed([]) as hooks, ExitStack() as loss:
 
-            def follow(_: Any, args: tuple, output: Any) -> None:
+            def follow(_: Any, __: tuple, output: Any) -> None:
                 hooks[0].remove()  # of several calls, the first is rehearsed
                 made = _recorded(output)
                 for own, other in zip(made, rehearsed, strict=False):
-                    observer.same(id(own), id(other))
+                    observer.alias(id(own), id(other))
                 observer.alive += made
                 if made:
                     torch.autograd.graph.register_multi_grad_hook(made, lambda g: self._send_back(rehearsed, g))
